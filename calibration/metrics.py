@@ -1,0 +1,65 @@
+"""How good a posterior and a strangeness score are; for reports, never for a decision.
+
+``posterior`` is (N, K) with rows that sum to 1, ``labels`` (N,) true classes in [0, K), N >= 1.
+This file does not cover intervals, class-wise calibration or detection rates at a threshold.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import rankdata
+
+from calibration.arrays import FloatArray
+from calibration.errors import CalibrationError
+
+
+def accuracy(posterior: FloatArray, labels: npt.ArrayLike) -> float:
+    """Share of rows whose most probable class is the true one, in [0, 1]; higher = better."""
+    return float((posterior.argmax(axis=1) == np.asarray(labels)).mean())
+
+
+def nll(posterior: FloatArray, labels: npt.ArrayLike) -> float:
+    """Mean -log posterior[i, label_i] in nats; lower = better. 0 is read as 2e-308 (708 nats)."""
+    truth = np.asarray(labels, dtype=np.int64)
+    picked = np.take_along_axis(posterior, truth[:, None], axis=1)
+    return float(-np.log(np.maximum(picked, np.finfo(np.float64).tiny)).mean())
+
+
+def brier(posterior: FloatArray, labels: npt.ArrayLike) -> float:
+    """Mean of sum_k (posterior[i, k] - [k = label_i])^2, in [0, 2]; lower = better. Brier 1950."""
+    truth = np.asarray(labels, dtype=np.int64)
+    return float(((posterior - np.eye(posterior.shape[1])[truth]) ** 2).sum(axis=1).mean())
+
+
+def ece(posterior: FloatArray, labels: npt.ArrayLike, bins: int = 15) -> float:
+    """Expected calibration error of the top class, in [0, 1]; lower = better.
+
+    sum_b |B_b| / N |accuracy(B_b) - mean confidence(B_b)| over bins of equal mass (Nguyen &
+    O'Connor 2015). Rows of equal confidence share a bin, so the order of rows does not matter; many
+    ties make fewer bins. Biased upwards when N / bins is small; no correction is made.
+    """
+    confidence = posterior.max(axis=1)
+    correct = posterior.argmax(axis=1) == np.asarray(labels)
+    starts = np.arange(1, bins) * len(confidence) // bins
+    edges = np.unique(np.sort(confidence)[starts])
+    index = np.searchsorted(edges, confidence, side="right")
+    gaps = np.bincount(index, weights=correct - confidence)
+    return float(np.abs(gaps).sum() / len(confidence))
+
+
+def auroc(id_scores: FloatArray, ood_scores: FloatArray) -> float:
+    """P(a stranger's score > a known one's) + P(equal) / 2, in [0, 1]; 0.5 = no power.
+
+    Larger scores mean stranger. By midranks (Mann-Whitney U), so ties and infinities are exact.
+    Raises ``CalibrationError`` for NaN, which has no rank, and for an empty side.
+    """
+    known, strange = len(id_scores), len(ood_scores)
+    scores = np.concatenate([id_scores, ood_scores])
+    if not known or not strange or np.isnan(scores).any():
+        raise CalibrationError(
+            f"auroc: found {known} known and {strange} strange scores, {np.isnan(scores).sum()} of "
+            "them NaN; expected at least one of each and no NaN"
+        )
+    u = rankdata(scores)[known:].sum() - strange * (strange + 1) / 2
+    return float(u / (known * strange))

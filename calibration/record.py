@@ -1,0 +1,91 @@
+"""calibration.json: the numbers of a calibration, beside the reference table they belong to."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
+
+import numpy as np
+
+from calibration.arrays import FloatArray
+from calibration.errors import CalibrationError
+
+SCHEMA_VERSION = 1
+QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """Exactly the content of calibration.json; ``asdict`` is the JSON.
+
+    ``threshold`` is the PAC bound of the default ``alpha``; ``counts`` has the rows of each split,
+    and ``dropped``, the rows with an error. What follows from the reference table stands here for
+    readers and is compared with it on loading.
+    """
+
+    schema_version: int
+    mode: str
+    alpha: float
+    delta: float
+    threshold: float
+    set_level: float
+    temperature: float
+    q_hat: float
+    posterior_borrowed: bool
+    weights_sha256: str
+    classes: int
+    counts: dict[str, int]
+    statistics: list[str]
+    train_log_prob: dict[str, Any] | None
+
+    def to_bytes(self) -> bytes:
+        """UTF-8 JSON; equal records give equal bytes."""
+        return (json.dumps(asdict(self), indent=2, sort_keys=True, allow_nan=False) + "\n").encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Record:
+        """Raises ``CalibrationError`` naming a key that is missing, unknown or of a wrong type."""
+        try:
+            content = json.loads(data)
+        except ValueError as error:
+            raise CalibrationError(f"not JSON ({error})") from error
+        if not isinstance(content, dict):
+            raise CalibrationError(f"found {type(content).__name__}, expected a JSON object")
+        hints = get_type_hints(cls)
+        for key in sorted(hints.keys() ^ content.keys()):
+            raise CalibrationError(f"{key}: {'missing' if key in hints else 'an unknown key'}")
+        for key, hint in hints.items():
+            if not _fits(content[key], hint):
+                raise CalibrationError(f"{key}: found {content[key]!r}, expected {hint}")
+        if content["schema_version"] != SCHEMA_VERSION:
+            raise CalibrationError(
+                f"schema_version: found {content['schema_version']}, expected {SCHEMA_VERSION}"
+            )
+        return cls(**content)
+
+
+def _fits(value: object, hint: Any) -> bool:
+    """Whether a JSON value is of the annotated kind; a whole number is a float too, a bool not."""
+    options = get_args(hint) if isinstance(hint, UnionType) else (hint,)
+    kinds = {get_origin(option) or option for option in options}
+    return type(value) in kinds or (type(value) is int and float in kinds)
+
+
+def summary(scores: FloatArray) -> dict[str, Any] | None:
+    """Mean, standard deviation and quantiles (order statistics) of scores, None when empty.
+
+    Exactly rounded sums, so that every machine writes and verifies the same bytes.
+    """
+    if not len(scores):
+        return None
+    mean = math.fsum(scores) / len(scores)
+    variance = math.fsum((scores - mean) ** 2) / len(scores)
+    quantiles = np.quantile(scores, QUANTILES, method="inverted_cdf").tolist()
+    return {
+        "mean": mean,
+        "std": math.sqrt(variance),
+        "quantiles": {f"{q:g}": v for q, v in zip(QUANTILES, quantiles, strict=True)},
+    }

@@ -1,0 +1,107 @@
+"""The known scores that a new one is ranked among: sorted once, read by every decision."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from calibration.arrays import FloatArray
+from calibration.errors import CalibrationError
+from calibration.table import (
+    SCORE_SCHEMA,
+    SPLITS,
+    STATISTIC_PREFIX,
+    TableError,
+    check_table,
+    floats_of,
+    statistics_of,
+)
+from calibration.typicality import two_sided_rank
+
+#: How many statistics a verdict names as its most unusual.
+NAMED = 3
+
+
+def reference_rows(table: pa.Table) -> pa.Table:
+    """The rows and columns that a calibration is fitted on and keeps.
+
+    Rows with an error go: such an image gets no verdict in service either, so the promises are
+    about the others. Raises ``TableError`` unless ``check_table`` passes and each row that is left
+    has a split, ``CalibrationError`` where none of them is a calibration row.
+    """
+    check_table(table)
+    statistics = [name for name in table.column_names if name.startswith(STATISTIC_PREFIX)]
+    rows = table.select([*SCORE_SCHEMA.names, *statistics])
+    rows = rows.filter(rows.column("error").is_null()).combine_chunks()
+    unplaced = rows.column("split").null_count
+    if unplaced:
+        raise TableError(
+            f"column split: found null in {unplaced} of {rows.num_rows} rows, expected one of "
+            f"{', '.join(SPLITS)} in every row without an error"
+        )
+    if "cal" not in rows.column("split").to_pylist():
+        raise CalibrationError(
+            "found no usable row of split cal, expected the held-out rows that new images are "
+            "ranked among; score images that were not trained on"
+        )
+    return rows
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Reference:
+    """Sorted scores of the calibration rows, and of training rows if the table had any.
+
+    ``held_out`` (n,) and ``train`` (may be empty) are log p(x), nats, ascending. ``statistics`` has
+    one ascending (n,) array for each of ``names``; ``centre`` and ``scale`` (S,) are their medians
+    and interquartile ranges (1 where that is 0).
+    """
+
+    held_out: FloatArray
+    train: FloatArray
+    median: float
+    names: tuple[str, ...]
+    statistics: tuple[FloatArray, ...]
+    centre: FloatArray
+    scale: FloatArray
+
+    @classmethod
+    def from_table(cls, rows: pa.Table) -> Reference:
+        """The ``cal`` rows, and the log_prob of the ``train`` rows, of ``reference_rows``."""
+        splits = np.array(rows.column("split").to_pylist(), dtype=object)
+        cal, train = splits == "cal", splits == "train"
+        log_prob = floats_of(rows, "log_prob")
+        columns = {name: np.sort(values[cal]) for name, values in statistics_of(rows).items()}
+        quartiles = np.array([np.quantile(c, [0.25, 0.5, 0.75]) for c in columns.values()])
+        low, middle, high = quartiles.reshape(-1, 3).T
+        return cls(
+            held_out=np.sort(log_prob[cal]),
+            train=np.sort(log_prob[train]),
+            median=float(np.median(log_prob[cal])),
+            names=tuple(columns),
+            statistics=tuple(columns.values()),
+            centre=middle,
+            scale=np.where(high > low, high - low, 1.0),
+        )
+
+    def unusual(self, statistics: Mapping[str, npt.ArrayLike]) -> list[list[tuple[str, float]]]:
+        """Per row the ``NAMED`` statistics of smallest two-sided p, the most extreme first.
+
+        ``statistics`` has an (N,) array for at least one name. Equal p, as where several lie beyond
+        every known value, is ordered by the distance from the median in interquartile ranges. Each
+        p is exact on its own; the smallest of many is not a test.
+        """
+        values = np.array([statistics[name] for name in self.names], dtype=np.float64)
+        pairs = zip(self.statistics, values, strict=True)
+        ranks = np.array([two_sided_rank(known, column) for known, column in pairs]).T
+        with np.errstate(over="ignore", invalid="ignore"):
+            away = np.abs((values.T - self.centre) / self.scale)
+        order = np.lexsort((-np.where(np.isnan(away), np.inf, away), ranks))[:, :NAMED]
+        p = np.take_along_axis(ranks, order, axis=1) / (len(self.held_out) + 1)
+        return [
+            [(self.names[index], value) for index, value in zip(*row, strict=True)]
+            for row in zip(order.tolist(), p.tolist(), strict=True)
+        ]

@@ -1,0 +1,63 @@
+"""Which rows trained a model and which calibrated it, by content hash.
+
+The record makes leakage checkable by anyone: the SHA-256 of every row's shape and pixels, 32
+bytes each, training rows first, then fit, then calibration rows. Counts are stored beside it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Digests = npt.NDArray[np.uint8]
+BoolArray = npt.NDArray[np.bool_]
+
+
+class RowsError(ValueError):
+    """A record whose size does not fit its counts."""
+
+
+def content_digests(pixels: npt.NDArray[np.uint8]) -> Digests:
+    """SHA-256 of each image's shape and pixels, (N, C, H, W) to (N, 32).
+
+    Of pixels as the model takes them, so the same image in another file format has the same sum.
+    """
+    shape = np.array(pixels.shape[1:], dtype="<i8").tobytes()
+    sums = [hashlib.sha256(shape + image.tobytes()).digest() for image in pixels]
+    return np.frombuffer(b"".join(sums), dtype=np.uint8).reshape(-1, 32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowRecord:
+    """The digests (n, 32) of the rows that trained, fitted and calibrated."""
+
+    train: Digests
+    fit: Digests
+    cal: Digests
+
+    def to_bytes(self) -> bytes:
+        """The record as one run of bytes; ``counts`` is needed to read it back."""
+        return b"".join(np.ascontiguousarray(p).tobytes() for p in (self.train, self.fit, self.cal))
+
+    def counts(self) -> dict[str, int]:
+        """Rows of each part."""
+        return {"train": len(self.train), "fit": len(self.fit), "cal": len(self.cal)}
+
+    @classmethod
+    def from_bytes(cls, content: bytes, counts: dict[str, int]) -> RowRecord:
+        """The inverse of ``to_bytes``; raises ``RowsError`` where size and counts disagree."""
+        total = sum(counts[part] for part in ("train", "fit", "cal"))
+        if len(content) != 32 * total:
+            raise RowsError(f"row hashes: {len(content)} bytes, expected {32 * total}")
+        rows = np.frombuffer(content, dtype=np.uint8).reshape(-1, 32)
+        train, fit, cal = np.split(rows, [counts["train"], counts["train"] + counts["fit"]])
+        return cls(train=train, fit=fit, cal=cal)
+
+
+def is_in(digests: Digests, known: Digests) -> BoolArray:
+    """For each digest (N, 32), whether it is among ``known`` (M, 32): (N,)."""
+    table = {row.tobytes() for row in known}
+    return np.array([row.tobytes() in table for row in digests], dtype=bool)

@@ -1,0 +1,148 @@
+"""The input contract: encoded bytes to the uint8 pixels a model was trained on.
+
+One path for training, serving and batch: decode, orient by EXIF, bring to the model's channels,
+resize with antialiasing. It does not scale or dequantise pixels (see ``model.quantize``) and it
+does not limit the number of bytes, which each face of the service does before calling it.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torchvision.transforms.v2 import functional as tv
+
+UInt8Array = npt.NDArray[np.uint8]
+
+#: Container formats that are decoded; anything else is refused before its decoder runs.
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+
+#: Largest width x height that is decoded, unless the caller asks for less.
+MAX_PIXELS = 50_000_000
+
+
+class ImageError(ValueError):
+    """An input that is not a usable image; the message names the fault and the remedy."""
+
+    code = "bad_image"
+
+
+class EmptyImageError(ImageError):
+    """No bytes at all."""
+
+    code = "empty_image"
+
+
+class NotAnImageError(ImageError):
+    """Bytes in none of the accepted formats."""
+
+    code = "not_an_image"
+
+
+class TruncatedImageError(ImageError):
+    """A known format whose pixels cannot be read to the end."""
+
+    code = "truncated_image"
+
+
+class ImageTooLargeError(ImageError):
+    """More pixels than the limit, found in the header before any pixel is decoded."""
+
+    code = "image_too_large"
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputSpec:
+    """What a model takes: the preprocessing that travels with its weights.
+
+    ``shape`` is (channels, height, width) with 1 or 3 channels. Images of another size are
+    stretched to it by bilinear interpolation with antialiasing: nothing is cropped away, since a
+    gate must see the whole image.
+    """
+
+    shape: tuple[int, int, int]
+
+    def __post_init__(self) -> None:
+        """Refuse a shape that no image can be brought to."""
+        channels, height, width = self.shape
+        if channels not in (1, 3) or min(height, width) < 1:
+            raise ValueError(f"input shape {self.shape}: expected (1 or 3, height, width)")
+
+
+def decode(data: bytes, spec: InputSpec, max_pixels: int = MAX_PIXELS) -> UInt8Array:
+    """Encoded image to uint8 (C, H, W) in [0, 255] as ``spec`` asks.
+
+    Raises an ``ImageError`` for empty, foreign, truncated or oversized input, and for nothing
+    else: whatever a decoder raises on hostile bytes becomes one.
+    """
+    if not data:
+        raise EmptyImageError("the image is empty: expected the bytes of an encoded image")
+    image = _open(data, max_pixels)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # damaged metadata that does not touch the pixels
+            pixels = _to_channels(ImageOps.exif_transpose(image), spec.shape[0])
+    except (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError) as error:
+        raise TruncatedImageError(
+            f"the {image.format} image is truncated or damaged: its pixels could not be read to "
+            "the end; send the complete file"
+        ) from error
+    return _resize(pixels, spec.shape)
+
+
+def _open(data: bytes, max_pixels: int) -> Image.Image:
+    """Read the header only; the pixel count is checked before any pixel is decoded."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's own size warning: ours is stricter
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except Image.DecompressionBombError as error:
+        raise ImageTooLargeError(
+            f"the image has too many pixels: expected at most {max_pixels:,}; send a smaller one"
+        ) from error
+    except UnidentifiedImageError as error:
+        raise NotAnImageError(
+            f"{len(data)} bytes that are not an image: expected one of {', '.join(FORMATS)}"
+        ) from error
+    except Exception as error:  # a decoder's own failure on hostile bytes
+        raise NotAnImageError(
+            f"{len(data)} bytes whose image header cannot be read: expected one of "
+            f"{', '.join(FORMATS)}"
+        ) from error
+    width, height = image.size
+    if width * height == 0:
+        raise NotAnImageError(f"the image is {width} x {height}: expected at least one pixel")
+    if width * height > max_pixels:
+        raise ImageTooLargeError(
+            f"the image is {width} x {height}, {width * height:,} pixels: expected at most "
+            f"{max_pixels:,}; send a smaller one"
+        )
+    return image
+
+
+def _to_channels(image: Image.Image, channels: int) -> UInt8Array:
+    """First frame to uint8 (C, H, W): alpha over white, grey by luma (ITU-R 601-2)."""
+    if image.mode.startswith("I;16"):
+        wide = np.asarray(image, dtype=np.uint32)
+        image = Image.fromarray(((wide * 255 + 32767) // 65535).astype(np.uint8))
+    elif image.mode in ("I", "F"):
+        raise ValueError(f"{image.mode} pixels have no fixed range")
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
+        image = Image.alpha_composite(white, rgba).convert("RGB")
+    mode = "L" if channels == 1 else "RGB"
+    pixels = np.array(image.convert(mode), dtype=np.uint8)
+    return pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def _resize(pixels: UInt8Array, shape: tuple[int, int, int]) -> UInt8Array:
+    if pixels.shape == shape:
+        return pixels
+    resized = tv.resize(torch.from_numpy(pixels), list(shape[1:]), antialias=True)
+    return np.asarray(resized.numpy(), dtype=np.uint8)

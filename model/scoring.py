@@ -1,0 +1,50 @@
+"""uint8 images to scores as arrays: the one path that training, calibration and serving share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from model.classifier import GenerativeClassifier
+from model.image import UInt8Array
+from model.statistics import statistics
+
+Float64Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """Scores of N images: ``logits`` (N, K), ``log_prob`` (N,) and each statistic (N,), nats."""
+
+    logits: Float64Array
+    log_prob: Float64Array
+    statistics: dict[str, Float64Array]
+
+
+def default_device() -> torch.device:
+    """The GPU when there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@torch.inference_mode()
+def score(classifier: GenerativeClassifier, images: UInt8Array) -> Scores:
+    """Score uint8 images (N, C, H, W) in one batch, without noise, in float32.
+
+    Raises ``ValueError`` for another shape or type: raw pixels must match the model exactly.
+    """
+    expected = classifier.config.input_shape
+    if images.dtype != np.uint8 or images.shape[1:] != expected:
+        raise ValueError(f"pixels of {images.dtype} {images.shape[1:]}: expected uint8 {expected}")
+    device = classifier.class_means.device
+    # TF32 would move log_prob by whole nats between a GPU and the CPU it was calibrated on
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        output = classifier.classify(torch.from_numpy(images).to(device))
+        named = statistics(output, classifier.class_means)
+    return Scores(
+        logits=output.logits.double().cpu().numpy(),
+        log_prob=output.log_prob.cpu().numpy(),
+        statistics={name: value.cpu().numpy() for name, value in named.items()},
+    )

@@ -1,0 +1,34 @@
+"""Named statistics that the forward pass gives the gate at no further cost.
+
+Each is a (B,) tensor in float64. The p-value of a verdict does not use them yet; the verdict
+names the most unusual ones.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from model.classifier import ClassifierOutput
+
+
+def statistics(output: ClassifierOutput, class_means: Tensor) -> dict[str, Tensor]:
+    """The statistics of a batch by name.
+
+    ``ladj``: log|det J|, nats. ``log_prob_z``: log density of the latent code, nats; the two add
+    up to log_prob. ``class_distance``: |z - mu_y|^2 / D of the predicted class (1 on average for
+    a perfect model; higher = further out). ``margin``: difference of the two largest logits, nats
+    (lower = more ambiguous; 0 with a single class). ``entropy``: of the uncalibrated posterior,
+    nats (higher = more ambiguous).
+    """
+    logits = output.logits.double()
+    ladj = output.ladj.double()
+    top, index = logits.sort(dim=1, descending=True)
+    log_posterior = logits.log_softmax(1)
+    nearest = class_means[index[:, 0]]
+    return {
+        "ladj": ladj,
+        "log_prob_z": output.log_prob - ladj,
+        "class_distance": (output.z - nearest).double().square().mean(1),
+        "margin": top[:, 0] - top[:, min(1, logits.shape[1] - 1)],
+        "entropy": -(log_posterior.exp() * log_posterior).sum(1),
+    }

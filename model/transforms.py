@@ -1,0 +1,250 @@
+"""Invertible transforms with exact log-determinants: the pieces of the flow.
+
+A ``Transform`` maps a batch x of shape (B, ...) to z and back. Both directions also return
+``ladj`` (B,): the log absolute determinant of the Jacobian of the direction taken, in nats.
+Transforms keep no state between calls, and no sample sees another one of its batch, so a
+likelihood does not depend on what it is computed with. Networks inside couplings are in
+``model.subnets``; how transforms are put together is in ``model.flow``.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+Transformed = tuple[Tensor, Tensor]
+
+
+class Transform(nn.Module, ABC):
+    """An invertible map with a known log-determinant in both directions."""
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> Transformed:
+        """Data to latent: (z, log|det dz/dx|)."""
+
+    @abstractmethod
+    def inverse(self, z: Tensor) -> Transformed:
+        """Latent to data: (x, log|det dx/dz|)."""
+
+    def initialise(self, x: Tensor) -> Tensor:
+        """Set data-dependent parameters from one batch; returns the transformed batch."""
+        return self(x)[0]  # type: ignore[no-any-return]
+
+
+def _no_ladj(x: Tensor) -> Tensor:
+    return x.new_zeros(x.shape[0])
+
+
+class Compose(Transform):
+    """Transforms one after the other; log-determinants add."""
+
+    def __init__(self, transforms: Iterable[Transform]) -> None:
+        super().__init__()
+        self.transforms = nn.ModuleList(transforms)
+
+    @property
+    def steps(self) -> list[Transform]:
+        """The transforms from data to latent."""
+        return [cast(Transform, transform) for transform in self.transforms]
+
+    def forward(self, x: Tensor) -> Transformed:
+        total = _no_ladj(x)
+        for transform in self.steps:
+            x, ladj = transform(x)
+            total = total + ladj
+        return x, total
+
+    def inverse(self, z: Tensor) -> Transformed:
+        total = _no_ladj(z)
+        for transform in reversed(self.steps):
+            z, ladj = transform.inverse(z)
+            total = total + ladj
+        return z, total
+
+    @torch.no_grad()
+    def initialise(self, x: Tensor) -> Tensor:
+        for transform in self.steps:
+            x = transform.initialise(x)
+        return x
+
+
+class AffineCoupling(Transform):
+    """One-sided affine coupling on channels (Dinh et al., 2017).
+
+    x = (x1, x2) along channels; x1 passes, x2' = x2 exp(s) + t with (s, t) = subnet(x1) and
+    s = clamp tanh(raw / clamp), so |s| < clamp keeps the inverse well conditioned in float32.
+    ladj = sum of s. ``subnet`` maps ``passive`` channels to 2 (channels - passive).
+    """
+
+    def __init__(self, channels: int, subnet: nn.Module, clamp: float) -> None:
+        super().__init__()
+        self.passive = channels // 2
+        self.subnet = subnet
+        self.clamp = clamp
+
+    def _scale_shift(self, x1: Tensor) -> tuple[Tensor, Tensor]:
+        raw, shift = self.subnet(x1).chunk(2, dim=1)
+        return self.clamp * torch.tanh(raw / self.clamp), shift
+
+    def forward(self, x: Tensor) -> Transformed:
+        x1, x2 = x[:, : self.passive], x[:, self.passive :]
+        log_scale, shift = self._scale_shift(x1)
+        z = torch.cat([x1, x2 * log_scale.exp() + shift], dim=1)
+        return z, log_scale.flatten(1).sum(1)
+
+    def inverse(self, z: Tensor) -> Transformed:
+        z1, z2 = z[:, : self.passive], z[:, self.passive :]
+        log_scale, shift = self._scale_shift(z1)
+        x = torch.cat([z1, (z2 - shift) * (-log_scale).exp()], dim=1)
+        return x, -log_scale.flatten(1).sum(1)
+
+
+class ActNorm(Transform):
+    """Per-channel scale and offset: z = x exp(log_scale) + offset (Kingma & Dhariwal, 2018).
+
+    ``initialise`` sets them so that the given batch leaves with mean 0 and variance 1.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.log_scale = nn.Parameter(torch.zeros(channels))
+        self.offset = nn.Parameter(torch.zeros(channels))
+
+    def _ladj(self, x: Tensor) -> Tensor:
+        return (self.log_scale.sum() * x[0, 0].numel()).expand(x.shape[0])
+
+    def forward(self, x: Tensor) -> Transformed:
+        scale = self.log_scale.exp()[:, None, None]
+        return x * scale + self.offset[:, None, None], self._ladj(x)
+
+    def inverse(self, z: Tensor) -> Transformed:
+        scale = (-self.log_scale).exp()[:, None, None]
+        return (z - self.offset[:, None, None]) * scale, -self._ladj(z)
+
+    @torch.no_grad()
+    def initialise(self, x: Tensor) -> Tensor:
+        std, mean = torch.std_mean(x, dim=(0, 2, 3), correction=0)
+        std = std.clamp_min(1e-3)  # a constant channel must not be blown up
+        self.log_scale.copy_(-std.log())
+        self.offset.copy_(-mean / std)
+        return self(x)[0]  # type: ignore[no-any-return]
+
+
+class Permutation(Transform):
+    """A fixed channel permutation, stored as an index: no arithmetic, no parameters."""
+
+    index: Tensor
+
+    def __init__(self, index: Tensor) -> None:
+        super().__init__()
+        if not torch.equal(index.sort().values, torch.arange(len(index))):
+            raise ValueError(f"{index.tolist()} is not a permutation of 0..{len(index) - 1}")
+        self.register_buffer("index", index)
+
+    def forward(self, x: Tensor) -> Transformed:
+        return x.index_select(1, self.index), _no_ladj(x)
+
+    def inverse(self, z: Tensor) -> Transformed:
+        # argsort of the stored index, since a loaded checkpoint replaces it
+        return z.index_select(1, self.index.argsort()), _no_ladj(z)
+
+
+class HaarDownsample(Transform):
+    """Orthonormal 2 x 2 Haar transform: (B, C, H, W) to (B, 4C, H/2, W/2), ladj 0.
+
+    Channels leave in the order average, horizontal, vertical and diagonal difference, C each.
+    """
+
+    def forward(self, x: Tensor) -> Transformed:
+        a, b = x[..., 0::2, 0::2], x[..., 0::2, 1::2]
+        c, d = x[..., 1::2, 0::2], x[..., 1::2, 1::2]
+        return torch.cat(_haar(a, b, c, d), dim=1), _no_ladj(x)
+
+    def inverse(self, z: Tensor) -> Transformed:
+        # the 4 x 4 Haar matrix is symmetric and orthonormal, hence its own inverse
+        a, b, c, d = _haar(*z.chunk(4, dim=1))
+        batch, channels, height, width = a.shape
+        x = torch.stack([a, b, c, d], dim=-1).reshape(batch, channels, height, width, 2, 2)
+        x = x.permute(0, 1, 2, 4, 3, 5)
+        return x.reshape(batch, channels, 2 * height, 2 * width), _no_ladj(z)
+
+
+def _haar(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return (
+        0.5 * (a + b + c + d),
+        0.5 * (a - b + c - d),
+        0.5 * (a + b - c - d),
+        0.5 * (a - b - c + d),
+    )
+
+
+class DctPool(Transform):
+    """Orthonormal 2-D DCT-II of each channel, flattened frequency-major; ladj 0.
+
+    (B, C, H, W) to (B, H W C): entry (u W + v) C + c is frequency (u, v) of channel c, so the
+    first C entries are sqrt(H W) times the channel means: average pooling that loses nothing.
+    """
+
+    rows: Tensor
+    columns: Tensor
+
+    def __init__(self, channels: int, height: int, width: int) -> None:
+        super().__init__()
+        self.shape = (channels, height, width)
+        self.register_buffer("rows", dct_matrix(height), persistent=False)
+        self.register_buffer("columns", dct_matrix(width), persistent=False)
+
+    def forward(self, x: Tensor) -> Transformed:
+        coefficients = self.rows @ x @ self.columns.T
+        return coefficients.permute(0, 2, 3, 1).flatten(1), _no_ladj(x)
+
+    def inverse(self, z: Tensor) -> Transformed:
+        channels, height, width = self.shape
+        coefficients = z.reshape(-1, height, width, channels).permute(0, 3, 1, 2)
+        return self.rows.T @ coefficients @ self.columns, _no_ladj(z)
+
+
+def dct_matrix(n: int) -> Tensor:
+    """Orthonormal DCT-II matrix (n, n): row k holds sqrt(2/n) cos(pi (i + 1/2) k / n)."""
+    i = torch.arange(n, dtype=torch.float64)
+    matrix = torch.cos(math.pi / n * (i[None] + 0.5) * i[:, None]) * math.sqrt(2 / n)
+    matrix[0] /= math.sqrt(2)
+    return matrix.to(torch.get_default_dtype())
+
+
+class Normalize(Transform):
+    """Fixed per-channel standardisation of pixels in [0, 1]: z = (x - mean) / std.
+
+    The figures come from the training rows and travel with the weights.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("std", torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Transformed:
+        z = (x - self.mean[:, None, None]) / self.std[:, None, None]
+        return z, self._ladj(x)
+
+    def inverse(self, z: Tensor) -> Transformed:
+        x = z * self.std[:, None, None] + self.mean[:, None, None]
+        return x, -self._ladj(z)
+
+    def _ladj(self, x: Tensor) -> Tensor:
+        return (-self.std.log().sum() * x[0, 0].numel()).expand(x.shape[0])
+
+    @torch.no_grad()
+    def initialise(self, x: Tensor) -> Tensor:
+        std, mean = torch.std_mean(x, dim=(0, 2, 3), correction=0)
+        self.mean.copy_(mean)
+        self.std.copy_(std.clamp_min(1e-3))
+        return self(x)[0]  # type: ignore[no-any-return]

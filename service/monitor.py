@@ -1,0 +1,285 @@
+"""The metrics of the service: what is counted, how replicas hand it over, where it is kept.
+
+Every metric is declared here and nowhere else. A replica counts into its own ``Tally`` and a
+``Reporter`` hands the difference once a second to the one ``Monitor``, whose totals are exact for
+the whole cluster: deltas are numbered, so one that is sent twice counts once. The Monitor renders
+its totals with prometheus-client; when it restarts they begin at zero, which ``rate()`` allows for.
+
+Not here: drift statistics, and Ray's and HAProxy's own metrics.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import bisect
+import contextlib
+import logging
+import math
+import uuid
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+logger = logging.getLogger("oodgate")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec:
+    """One metric; with ``bounds`` (upper, ascending, without infinity) it is a histogram."""
+
+    name: str
+    help: str
+    labels: tuple[str, ...] = ()
+    bounds: tuple[float, ...] | None = None
+    gauge: bool = False
+
+
+_FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+REQUESTS = Spec(
+    name="oodgate_requests_total",
+    help="Classification requests by protocol and outcome (ok, or the code of the error).",
+    labels=("protocol", "code"),
+)
+DECISIONS = Spec(
+    name="oodgate_decisions_total",
+    help="Verdicts by decision and reason.",
+    labels=("decision", "reason"),
+)
+PREDICTIONS = Spec(
+    name="oodgate_predictions_total",
+    help="Verdicts by predicted class; classes beyond the first 100 are counted as other.",
+    labels=("class_label",),
+)
+P_VALUE = Spec(
+    name="oodgate_p_value",
+    help="p-values of the verdicts; uniform on in-distribution traffic.",
+    bounds=(0.001, 0.005, 0.01, 0.025, 0.05, *_FRACTIONS, 1.0),
+)
+CONFIDENCE = Spec(
+    name="oodgate_confidence",
+    help="Calibrated probability of the predicted class.",
+    bounds=(*_FRACTIONS, 0.95, 0.99, 0.999, 1.0),
+)
+REQUEST_SECONDS = Spec(
+    name="oodgate_request_seconds",
+    help="From the arrival of a request in a replica to its answer, errors included.",
+    labels=("protocol",),
+    bounds=_SECONDS,
+)
+STAGE_SECONDS = Spec(
+    name="oodgate_stage_seconds",
+    help="Time an image spends in decode and queue; of a batch in forward, the gate included.",
+    labels=("stage",),
+    bounds=_SECONDS,
+)
+BATCH_IMAGES = Spec(
+    name="oodgate_batch_images",
+    help="Images in one forward pass.",
+    bounds=(1, 2, 4, 8, 16, 32, 64, 128, 256),
+)
+SHED = Spec(name="oodgate_shed_total", help="Requests refused because too many were waiting.")
+MODEL_INFO = Spec(
+    name="oodgate_model_info",
+    help="1 for each bundle that is served.",
+    labels=("name", "version"),
+    gauge=True,
+)
+
+SPECS = (
+    REQUESTS,
+    DECISIONS,
+    PREDICTIONS,
+    P_VALUE,
+    CONFIDENCE,
+    REQUEST_SECONDS,
+    STAGE_SECONDS,
+    BATCH_IMAGES,
+    SHED,
+    MODEL_INFO,
+)
+
+_BY_NAME = {spec.name: spec for spec in SPECS}
+
+#: A metric's name and the values of its labels.
+Key = tuple[str, tuple[str, ...]]
+
+
+@dataclass
+class Distribution:
+    """Counts per bucket (the last one is above every bound) and the sum of what was observed."""
+
+    counts: list[int]
+    total: float = 0.0
+
+
+@dataclass
+class Tally:
+    """Counts that add up. Not locked: a replica counts on its event loop only."""
+
+    values: dict[Key, int] = field(default_factory=dict)
+    distributions: dict[Key, Distribution] = field(default_factory=dict)
+
+    def count(self, spec: Spec, *labels: str, by: int = 1) -> None:
+        """Add to a counter, or set a gauge; ``by=0`` makes a counter visible before its first."""
+        key = (spec.name, labels)
+        self.values[key] = by if spec.gauge else self.values.get(key, 0) + by
+
+    def observe(self, spec: Spec, value: float, *labels: str) -> None:
+        """Add one value to a histogram. NaN is refused: it would poison the sum for ever."""
+        if spec.bounds is None or math.isnan(value):
+            raise ValueError(f"{spec.name}: {value} cannot be observed")
+        distribution = self._distribution(spec, labels)
+        distribution.counts[bisect.bisect_left(spec.bounds, value)] += 1
+        distribution.total += value
+
+    def merge(self, other: Tally) -> None:
+        """Add all of another tally."""
+        for (name, labels), value in other.values.items():
+            self.count(_BY_NAME[name], *labels, by=value)
+        for (name, labels), theirs in other.distributions.items():
+            ours = self._distribution(_BY_NAME[name], labels)
+            ours.counts = [a + b for a, b in zip(ours.counts, theirs.counts, strict=True)]
+            ours.total += theirs.total
+
+    def take(self) -> Tally:
+        """All counts so far; this tally begins again at nothing."""
+        taken = Tally(self.values, self.distributions)
+        self.values, self.distributions = {}, {}
+        return taken
+
+    def __bool__(self) -> bool:
+        return bool(self.values or self.distributions)
+
+    def _distribution(self, spec: Spec, labels: tuple[str, ...]) -> Distribution:
+        empty = Distribution([0] * (len(spec.bounds or ()) + 1))
+        return self.distributions.setdefault((spec.name, labels), empty)
+
+
+class _Totals(Collector):
+    """A tally in prometheus-client's own words; the library cannot add counts to a histogram."""
+
+    def __init__(self, totals: Tally) -> None:
+        self._totals = totals
+
+    def collect(self) -> Iterator[Metric]:
+        for spec in SPECS:
+            family = self._family(spec)
+            if family.samples or not spec.labels:
+                yield family
+
+    def _family(self, spec: Spec) -> Metric:
+        if spec.bounds is not None:
+            return self._histogram(spec, spec.bounds)
+        kind = GaugeMetricFamily if spec.gauge else CounterMetricFamily
+        family = kind(spec.name, spec.help, labels=spec.labels)
+        found = {k[1]: v for k, v in self._totals.values.items() if k[0] == spec.name}
+        if not spec.labels:
+            found.setdefault((), 0)
+        for labels, value in found.items():
+            family.add_metric(labels, value)
+        return family
+
+    def _histogram(self, spec: Spec, bounds: tuple[float, ...]) -> Metric:
+        family = HistogramMetricFamily(spec.name, spec.help, labels=spec.labels)
+        for (name, labels), distribution in self._totals.distributions.items():
+            if name != spec.name:
+                continue
+            reached, buckets = 0, []
+            for bound, count in zip((*bounds, math.inf), distribution.counts, strict=True):
+                reached += count
+                buckets.append(("+Inf" if math.isinf(bound) else str(float(bound)), reached))
+            family.add_metric(labels, buckets, distribution.total)
+        return family
+
+
+class Monitor:
+    """The one place where the totals of all replicas live."""
+
+    def __init__(self) -> None:
+        self._totals = Tally()
+        self._last: dict[str, int] = {}
+        self._registry = CollectorRegistry()
+        self._registry.register(_Totals(self._totals))
+
+    async def record(self, source: str, number: int, delta: Tally) -> None:
+        """Add a replica's delta once, however often it arrives."""
+        if number > self._last.get(source, 0):
+            self._last[source] = number
+            self._totals.merge(delta)
+
+    async def exposition(self) -> bytes:
+        """The Prometheus text format."""
+        return generate_latest(self._registry)
+
+
+class Reporter:
+    """Hands a replica's tally to the Monitor in numbered deltas, one on its way at a time.
+
+    ``send`` is given (source, number, delta). A delta that could not be delivered is sent again
+    with its number; meanwhile the tally adds up, in space bounded by the number of label values.
+    """
+
+    def __init__(
+        self,
+        tally: Tally,
+        send: Callable[[str, int, Tally], Awaitable[None]],
+        *,
+        period_s: float = 1.0,
+        timeout_s: float = 5.0,
+    ) -> None:
+        self._tally = tally
+        self._send = send
+        self._period_s = period_s
+        self._timeout_s = timeout_s
+        self._source = uuid.uuid4().hex
+        self._number = 0
+        self._pending: Tally | None = None
+        self._lock = asyncio.Lock()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to report, on the running loop."""
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def stop(self) -> None:
+        """Stop the clock and hand over what is left."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        await self.flush()
+
+    async def flush(self) -> bool:
+        """Hand over what has been counted; false if the Monitor could not be reached."""
+        async with self._lock:
+            while self._pending is not None or self._tally:
+                if self._pending is None:
+                    self._pending = self._tally.take()
+                    self._number += 1
+                if not await self._deliver(self._pending):
+                    return False
+                self._pending = None
+            return True
+
+    async def _deliver(self, delta: Tally) -> bool:
+        try:
+            await asyncio.wait_for(self._send(self._source, self._number, delta), self._timeout_s)
+        except Exception as error:  # whatever is wrong with the Monitor is no fault of a request
+            logger.warning("metrics could not be handed over, will try again: %r", error)
+            return False
+        return True
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(self._period_s)
+            await self.flush()

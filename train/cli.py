@@ -1,0 +1,103 @@
+"""The train command: the same for ``oodgate train`` and ``python -m train``."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from model.checkpoint import CheckpointError
+from train.config import TrainConfig
+from train.data import DataError
+from train.loop import Stopped, TrainingDivergedError
+from train.recipes import RECIPES, RecipeError, find_recipe
+from train.run import resume as resume_run
+from train.run import train_new
+
+#: What a user can mend; anything else is a fault of ours and keeps its traceback.
+USER_ERRORS = (CheckpointError, DataError, RecipeError, TrainingDivergedError)
+
+#: How a shell reports an end by Ctrl-C.
+INTERRUPTED = 130
+
+DATA_HELP = (
+    "digits, NAME[:split] of a torchvision data set, a folder with one sub-folder a class, or "
+    "Parquet with columns image and label."
+)
+
+
+def train(
+    out: Annotated[Path, typer.Option(help="Folder of the checkpoint.")],
+    data: Annotated[str, typer.Option(help=DATA_HELP)] = "",
+    recipe: Annotated[str, typer.Option(help=f"One of: {', '.join(RECIPES)}.")] = "",
+    beta: Annotated[
+        float,
+        typer.Option(
+            help="Weight of the class loss, 0 (a plain flow) to inf (a plain classifier).", min=0
+        ),
+    ] = 1.0,
+    seed: Annotated[int, typer.Option(help="Decides split, weights, order and noise.")] = 0,
+    epochs: Annotated[int | None, typer.Option(help="Instead of the recipe's.", min=1)] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Instead of the recipe's.", min=1)] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Instead of the recipe's.")] = None,
+    fit_rows: Annotated[
+        int, typer.Option(help="Rows held out to fit the gate (30% of a small set at most).", min=1)
+    ] = 5000,
+    cal_rows: Annotated[
+        int, typer.Option(help="Rows held out to calibrate its p-values.", min=1)
+    ] = 5000,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in --out, to the same result.")
+    ] = False,
+) -> None:
+    """Train a generative classifier on labelled images.
+
+    Rows for calibration are held out and recorded by content hash. Ctrl-C saves the state;
+    --resume goes on from it. Next: oodgate calibrate.
+    """
+    if resume:
+        _report(resume_run(out), out)
+        return
+    if not data or not recipe:
+        raise DataError("--data and --recipe are needed to start a run (or --resume to go on)")
+    asked = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "fit_rows": fit_rows,
+        "cal_rows": cal_rows,
+    }
+    config = _configured(recipe, data, beta, seed, asked)
+    _report(train_new(config, out), out)
+
+
+def _configured(
+    recipe: str, data: str, beta: float, seed: int, asked: dict[str, int | float | None]
+) -> TrainConfig:
+    config = find_recipe(recipe).train_config(data=data, beta=beta, seed=seed)
+    given = {name: value for name, value in asked.items() if value is not None}
+    try:
+        return replace(config, **given)  # type: ignore[arg-type]
+    except ValueError as error:
+        raise RecipeError(str(error)) from error
+
+
+def _report(stopped: Stopped, out: Path) -> None:
+    figures = ", ".join(f"{name} {value:.3f}" for name, value in stopped.figures.items())
+    if not stopped.finished:
+        typer.echo(f"stopped at step {stopped.counters.step}; go on with: --resume --out {out}")
+        raise typer.Exit(INTERRUPTED)
+    typer.echo(f"checkpoint in {out} after {stopped.counters.seconds:.0f} s; last epoch: {figures}")
+
+
+def main() -> None:
+    """``python -m train``: errors a user can mend are one line, without a traceback."""
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(train)
+    try:
+        app()
+    except USER_ERRORS as error:
+        typer.echo(f"error: {error}", err=True)
+        raise SystemExit(2) from None

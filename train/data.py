@@ -1,0 +1,211 @@
+"""DATA: how every command names images, and the rows behind each kind of name.
+
+``digits[:split]``, ``NAME[:split]`` of a torchvision data set, a folder with one sub-folder a
+class, a folder or glob of images, or Parquet in the Hugging Face image layout (file, folder or
+URL). Every source yields *encoded* images, so that the one path of ``model.image`` decodes them
+all. Splitting is in ``train.split``, decoding into memory in ``train.images``.
+"""
+
+from __future__ import annotations
+
+import glob
+import io
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset as pads
+import pyarrow.fs as pafs
+from PIL import Image
+
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
+
+
+class DataError(ValueError):
+    """DATA that names nothing usable; the message says what was looked for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One encoded image: ``id`` (its path where it has one) and its class index, if known."""
+
+    id: str
+    image: bytes
+    label: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageRows:
+    """A data set that can be read from the start any number of times, a row at a time."""
+
+    spec: str
+    size: int
+    class_labels: tuple[str, ...] | None
+    read: Callable[[], Iterator[Row]]
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __iter__(self) -> Iterator[Row]:
+        return self.read()
+
+
+def open_data(spec: str) -> ImageRows:
+    """The rows that ``spec`` names; raises ``DataError`` with what was expected."""
+    if not spec:
+        raise DataError("DATA is empty: expected a data set name, a folder, a glob or Parquet")
+    if "://" in spec:
+        filesystem, path = pafs.FileSystem.from_uri(spec)
+        return _parquet_rows(spec, path, filesystem)
+    path = Path(spec)
+    if path.is_dir():
+        return _folder_rows(spec, path)
+    if path.is_file():
+        if path.suffix == ".parquet":
+            return _parquet_rows(spec, str(path), pafs.LocalFileSystem())
+        return _file_rows(spec, [path])
+    if glob.has_magic(spec):
+        return _file_rows(spec, [Path(name) for name in sorted(glob.glob(spec, recursive=True))])
+    name, _, split = spec.partition(":")
+    if name.lower() == "digits":
+        return _digits_rows(spec, split or "train")
+    return _torchvision_rows(spec, name, split or "train")
+
+
+def match_labels(found: tuple[str, ...], expected: tuple[str, ...]) -> np.ndarray[Any, Any]:
+    """Index into ``expected`` for each of ``found``, by name; an unmatched name is an error."""
+    unknown = [label for label in found if label not in expected]
+    if unknown:
+        raise DataError(
+            f"classes {unknown[:5]} are not among the model's {list(expected)[:20]}: rename them, "
+            "or leave labels out where the command allows it"
+        )
+    return np.array([expected.index(label) for label in found], dtype=np.int64)
+
+
+def _png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+def _digits_rows(spec: str, split: str) -> ImageRows:
+    """scikit-learn's 1,797 digits of 8 x 8 and 17 grey levels; a fixed random fifth is for testing.
+
+    Random because the set is ordered by writer: its last fifth is written by other hands than
+    the rest, so calibration rows would not be exchangeable with it. A level k in 0..16 is written as the 8-bit grey round(255 k / 16), which a model with 17
+    levels maps back to k.
+    """
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    order = np.random.default_rng(0).permutation(len(data.images))
+    parts = {"train": np.sort(order[:1437]), "test": np.sort(order[1437:])}
+    if split not in parts:
+        raise DataError(f"digits:{split}: expected digits:train or digits:test")
+    grey = np.rint(data.images * (255 / 16)).astype(np.uint8)
+
+    def read() -> Iterator[Row]:
+        for i in parts[split].tolist():
+            image = _png(Image.fromarray(grey[i]))
+            yield Row(id=f"digits/{i:04d}.png", image=image, label=int(data.target[i]))
+
+    labels = tuple(str(digit) for digit in range(10))
+    return ImageRows(spec=spec, size=len(parts[split]), class_labels=labels, read=read)
+
+
+def _torchvision_rows(spec: str, name: str, split: str) -> ImageRows:
+    """A torchvision data set by name, case and dashes ignored, downloaded when it is not there."""
+    from train.torchvision_sets import open_set
+
+    dataset, labels = open_set(spec, name, split)
+
+    def read() -> Iterator[Row]:
+        for i in range(len(dataset)):
+            image, label = dataset[i]
+            yield Row(id=f"{name}/{split}/{i:06d}.png", image=_png(image), label=int(label))
+
+    return ImageRows(spec=spec, size=len(dataset), class_labels=labels, read=read)
+
+
+def _folder_rows(spec: str, folder: Path) -> ImageRows:
+    if any(folder.rglob("*.parquet")):
+        return _parquet_rows(spec, str(folder), pafs.LocalFileSystem())
+    classes = sorted(entry.name for entry in folder.iterdir() if _holds_images(entry))
+    if not classes:
+        return _file_rows(spec, _images_in(folder))
+    files = [(path, i) for i, name in enumerate(classes) for path in _images_in(folder / name)]
+
+    def read() -> Iterator[Row]:
+        for path, label in files:
+            yield Row(id=str(path.relative_to(folder)), image=path.read_bytes(), label=label)
+
+    return ImageRows(spec=spec, size=len(files), class_labels=tuple(classes), read=read)
+
+
+def _holds_images(entry: Path) -> bool:
+    return entry.is_dir() and not entry.name.startswith((".", "_")) and bool(_images_in(entry))
+
+
+def _images_in(folder: Path) -> list[Path]:
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    return sorted(path for path in found if path.is_file())
+
+
+def _file_rows(spec: str, paths: list[Path]) -> ImageRows:
+    if not paths:
+        raise DataError(f"{spec}: no images there; expected files in {sorted(IMAGE_SUFFIXES)}")
+
+    def read() -> Iterator[Row]:
+        for path in paths:
+            yield Row(id=str(path), image=path.read_bytes(), label=None)
+
+    return ImageRows(spec=spec, size=len(paths), class_labels=None, read=read)
+
+
+def _parquet_rows(spec: str, path: str, filesystem: pafs.FileSystem) -> ImageRows:
+    """Parquet in the Hugging Face image layout: image struct{bytes, path}, label int64."""
+    try:
+        dataset = pads.dataset(path, filesystem=filesystem, format="parquet")
+        size = dataset.count_rows()
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{spec}: not readable as Parquet: {error}") from error
+    if "image" not in dataset.schema.names:
+        raise DataError(
+            f"{spec}: columns {dataset.schema.names}; expected image (bytes, path) and label"
+        )
+    labelled = "label" in dataset.schema.names
+    columns = ["image", "label"] if labelled else ["image"]
+
+    def read() -> Iterator[Row]:
+        number = 0
+        for batch in dataset.to_batches(columns=columns, batch_size=1000):
+            for row in batch.to_pylist():
+                yield _parquet_row(row, number)
+                number += 1
+
+    labels = _parquet_labels(dataset) if labelled else None
+    return ImageRows(spec=spec, size=size, class_labels=labels, read=read)
+
+
+def _parquet_row(row: dict[str, Any], number: int) -> Row:
+    image = row["image"]
+    data, path = (image["bytes"], image.get("path")) if isinstance(image, dict) else (image, None)
+    return Row(id=path or f"row/{number:08d}", image=data or b"", label=row.get("label"))
+
+
+def _parquet_labels(dataset: pads.Dataset) -> tuple[str, ...]:
+    """Class names from the schema's metadata, else the label numbers themselves."""
+    metadata = dataset.schema.metadata or {}
+    if b"class_names" in metadata:
+        return tuple(json.loads(metadata[b"class_names"]))
+    features = json.loads(metadata.get(b"huggingface", b"{}")).get("info", {}).get("features", {})
+    names = features.get("label", {}).get("names")
+    if names:
+        return tuple(names)
+    highest = max(dataset.to_table(columns=["label"])["label"].drop_null().to_pylist(), default=-1)
+    return tuple(str(label) for label in range(highest + 1))

@@ -1,0 +1,88 @@
+"""Images in memory: rows decoded once by the serving path, with a content hash each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from calibration.rows import content_digests
+from model.image import ImageError, InputSpec, UInt8Array, decode
+from train.data import DataError, ImageRows, Row, match_labels
+
+Int64Array = npt.NDArray[np.int64]
+
+#: A class index that says "not known".
+UNLABELLED = -1
+
+
+class Watch(Protocol):
+    """Something that shows how far an iteration is, such as ``train.progress.watch``."""
+
+    def __call__(self, rows: Iterable[Row], *, total: int, label: str) -> Iterable[Row]:
+        """Pass the rows through."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Images:
+    """N decoded images: ``pixels`` uint8 (N, C, H, W), ``labels`` (N,) with -1 for unknown.
+
+    ``digests`` (N, 32) are SHA-256 sums of shape and pixels as the model sees them, so the same
+    image in another file format has the same digest.
+    """
+
+    ids: tuple[str, ...]
+    pixels: UInt8Array
+    labels: Int64Array
+    digests: UInt8Array
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def take(self, index: Int64Array) -> Images:
+        """The images at ``index``, in that order."""
+        return Images(
+            ids=tuple(self.ids[i] for i in index),
+            pixels=self.pixels[index],
+            labels=self.labels[index],
+            digests=self.digests[index],
+        )
+
+
+def load_images(
+    rows: ImageRows, spec: InputSpec, class_labels: tuple[str, ...] | None, watch: Watch
+) -> Images:
+    """Decode all rows, with labels as indices into ``class_labels`` (None: labels are left out).
+
+    Raises ``DataError`` naming the row that cannot be decoded: nothing is skipped in silence.
+    """
+    ids, labels = [], []
+    pixels = np.empty((len(rows), *spec.shape), dtype=np.uint8)
+    known = class_labels is not None and rows.class_labels is not None
+    index = match_labels(rows.class_labels or (), class_labels or ()) if known else None
+    for i, row in enumerate(watch(rows, total=len(rows), label="decoding")):
+        try:
+            pixels[i] = decode(row.image, spec)
+        except ImageError as error:
+            raise DataError(f"{rows.spec}: row {i}, {row.id}: {error}") from error
+        ids.append(row.id)
+        labels.append(row_label(row, index))
+    return Images(
+        ids=tuple(ids),
+        pixels=pixels,
+        labels=np.array(labels, dtype=np.int64),
+        digests=content_digests(pixels),
+    )
+
+
+def row_label(row: Row, index: Int64Array | None) -> int:
+    """The row's class as the model numbers it, or ``UNLABELLED``."""
+    if index is None or row.label is None or row.label < 0:
+        return UNLABELLED
+    if row.label >= len(index):
+        raise DataError(f"{row.id}: label {row.label}, but only {len(index)} classes are named")
+    return int(index[row.label])

@@ -1,0 +1,38 @@
+"""The information-bottleneck objective of a generative classifier.
+
+L_X = -[log p(x) + (D/2) ln 2 pi] / D     nats per dimension, the Gaussian's constant dropped
+L_Y = cross-entropy of softmax(logits)    nats per image, not divided by D
+loss = (L_X + beta L_Y) / (1 + beta)      beta = inf: L_Y alone
+
+(Ardizzone et al., NeurIPS 2020; Mackowiak et al., CVPR 2021, Eqs. 6 and 7 with signs corrected.)
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from torch import Tensor
+from torch.nn import functional as nnf
+
+from model.classifier import ClassifierOutput
+
+
+@dataclass(frozen=True, kw_only=True)
+class Losses:
+    """Batch means: ``total`` is minimised, ``l_x`` nats per dimension, ``l_y`` nats per image."""
+
+    total: Tensor
+    l_x: Tensor
+    l_y: Tensor
+
+
+def ib_loss(
+    output: ClassifierOutput, labels: Tensor, beta: float, label_smoothing: float = 0.0
+) -> Losses:
+    """The loss of a batch; ``labels`` (B,) are class indices, ``beta`` is in [0, inf]."""
+    dim = output.z.shape[1]
+    l_x = -(output.log_prob.mean() / dim + 0.5 * math.log(2 * math.pi))
+    l_y = nnf.cross_entropy(output.logits, labels, label_smoothing=label_smoothing)
+    total = l_y.double() if math.isinf(beta) else (l_x + beta * l_y) / (1 + beta)
+    return Losses(total=total, l_x=l_x, l_y=l_y)

@@ -1,0 +1,189 @@
+"""One training run from DATA to checkpoint, and everything needed to repeat it.
+
+The folder it writes: ``model/`` (config, weights), ``run.json`` (settings, data, versions, device,
+duration, figures), ``rows.bin`` (content hashes of training and held-out rows),
+``train_scores.parquet`` (scores of training rows, for the paper's p-value and for audit) and
+``state.safetensors`` (to resume from).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torchvision
+
+from calibration.rows import RowRecord
+from calibration.table import write_table
+from model.checkpoint import Checkpoint, CheckpointError, save_model, write_atomic
+from model.classifier import GenerativeClassifier
+from model.config import FlowConfig
+from model.image import InputSpec
+from model.scoring import default_device
+from train.config import TrainConfig
+from train.data import DataError, open_data
+from train.images import UNLABELLED, Images, load_images
+from train.loop import Stopped, Trainer
+from train.progress import watch
+from train.recipes import find_recipe
+from train.scoring import score_images
+from train.split import hold_out
+
+RUN_FILE = "run.json"
+ROWS_FILE = "rows.bin"
+SCORES_FILE = "train_scores.parquet"
+MODEL_FOLDER = "model"
+STATE_FILE = "state.safetensors"
+SCHEMA_VERSION = 1
+
+#: Training rows whose scores are kept: enough for a fraction in steps of 0.01%.
+SCORED_TRAINING_ROWS = 10_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSet:
+    """The training rows, the class names, and the record of every part."""
+
+    images: Images
+    class_labels: tuple[str, ...]
+    record: RowRecord
+
+
+def train_new(config: TrainConfig, out: Path, stop_at: int | None = None) -> Stopped:
+    """Train from the beginning into the folder ``out``, which must not hold a run already."""
+    if (out / RUN_FILE).exists():
+        raise CheckpointError(
+            f"{out} already holds a run: choose another --out, or go on with it by --resume"
+        )
+    rows = load_training_set(config, find_recipe(config.recipe).input_shape)
+    recipe = find_recipe(config.recipe)
+    flow = recipe.flow_config(len(rows.class_labels), config.seed)
+    out.mkdir(parents=True, exist_ok=True)
+    write_atomic(out / ROWS_FILE, rows.record.to_bytes())
+    write_run(out, _facts(config, flow, rows))
+    classifier = GenerativeClassifier(flow).to(default_device())
+    trainer = Trainer(config, classifier, rows.images, out / STATE_FILE)
+    return _finish(out, config, rows, classifier, trainer.run(trainer.start(), stop_at))
+
+
+def resume(out: Path) -> Stopped:
+    """Go on with the run in ``out`` where it stopped, to the same result."""
+    run = read_run(out)
+    config = TrainConfig.from_dict(run["config"])
+    flow = FlowConfig.from_dict(run["flow"])
+    rows = load_training_set(config, flow.input_shape)
+    if rows.record.to_bytes() != (out / ROWS_FILE).read_bytes():
+        raise DataError(f"{config.data} has changed since the run in {out} began: start a new one")
+    classifier = GenerativeClassifier(flow).to(default_device())
+    trainer = Trainer(config, classifier, rows.images, out / STATE_FILE)
+    return _finish(out, config, rows, classifier, trainer.run(trainer.resume()))
+
+
+def load_training_set(config: TrainConfig, shape: tuple[int, int, int]) -> TrainingSet:
+    """Read, decode and split DATA; the held-out rows' pixels are dropped here."""
+    source = open_data(config.data)
+    if source.class_labels is None:
+        raise DataError(
+            f"{config.data} has no labels: expected a folder a class, or a label column"
+        )
+    images = load_images(source, InputSpec(shape=shape), source.class_labels, watch)
+    if (images.labels == UNLABELLED).any():
+        first = images.ids[int(np.argmax(images.labels == UNLABELLED))]
+        raise DataError(f"{config.data}: row {first} has no label: training needs one for each row")
+    split = hold_out(
+        images.digests, fit_rows=config.fit_rows, cal_rows=config.cal_rows, seed=config.seed
+    )
+    record = RowRecord(
+        train=images.digests[split.train],
+        fit=images.digests[split.fit],
+        cal=images.digests[split.cal],
+    )
+    return TrainingSet(
+        images=images.take(split.train), class_labels=source.class_labels, record=record
+    )
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """``run.json`` of a checkpoint; raises ``CheckpointError`` where there is none."""
+    try:
+        run: dict[str, Any] = json.loads((folder / RUN_FILE).read_bytes())
+        if run["schema_version"] != SCHEMA_VERSION:
+            raise ValueError(f"schema_version {run['schema_version']}: expected {SCHEMA_VERSION}")
+    except (OSError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{folder / RUN_FILE}: not a training run ({error})") from error
+    return run
+
+
+def write_run(folder: Path, run: dict[str, Any]) -> None:
+    """Replace ``run.json``."""
+    content = json.dumps(run, indent=2, ensure_ascii=False, allow_nan=False)
+    write_atomic(folder / RUN_FILE, content.encode() + b"\n")
+
+
+def _finish(
+    out: Path,
+    config: TrainConfig,
+    rows: TrainingSet,
+    classifier: GenerativeClassifier,
+    stopped: Stopped,
+) -> Stopped:
+    """Write the model; once training is done also the scores of training rows."""
+    save_model(
+        out / MODEL_FOLDER, Checkpoint(classifier=classifier, class_labels=rows.class_labels)
+    )
+    if stopped.finished:
+        chosen = np.random.default_rng(config.seed).permutation(len(rows.images))
+        sample = rows.images.take(np.sort(chosen[:SCORED_TRAINING_ROWS]))
+        table = score_images(classifier, sample, ["train"] * len(sample))
+        write_table(table, out / SCORES_FILE)
+    progress = {
+        "finished": stopped.finished,
+        "steps": stopped.counters.step,
+        "seconds": round(stopped.counters.seconds, 1),
+        "last_epoch": stopped.figures,
+    }
+    write_run(out, {**_facts(config, classifier.config, rows), "progress": progress})
+    return stopped
+
+
+def _facts(config: TrainConfig, flow: FlowConfig, rows: TrainingSet) -> dict[str, Any]:
+    device = default_device()
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "config": config.to_dict(),
+        "flow": flow.to_dict(),
+        "classes": list(rows.class_labels),
+        "rows": rows.record.counts(),
+        "beta_times_dim": "inf" if math.isinf(config.beta) else config.beta * flow.dim,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "threads": torch.get_num_threads(),
+        "git_commit": git_commit(),
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "torchvision": torchvision.__version__,
+            "numpy": np.__version__,
+        },
+    }
+
+
+def git_commit() -> str | None:
+    """The commit of the code that runs, with "+changes" where the checkout differs from it."""
+    root = Path(__file__).resolve().parent.parent
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(root), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
+
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        return git("rev-parse", "HEAD") + ("+changes" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None

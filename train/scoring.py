@@ -1,0 +1,42 @@
+"""Decoded images to a score table, through the path that serving uses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from calibration.table import score_table
+from model.classifier import GenerativeClassifier
+from model.scoring import Scores, score
+from train.images import UNLABELLED, Images
+from train.progress import Progress
+
+BATCH = 256
+
+
+def score_images(
+    classifier: GenerativeClassifier, images: Images, splits: Sequence[str | None]
+) -> pa.Table:
+    """The score table of ``images`` in their order; ``splits`` names the part of each row."""
+    parts = list(_batches(classifier, images))
+    return score_table(
+        ids=list(images.ids),
+        labels=[None if label == UNLABELLED else int(label) for label in images.labels],
+        splits=list(splits),
+        logits=np.concatenate([part.logits for part in parts]),
+        log_prob=np.concatenate([part.log_prob for part in parts]),
+        statistics={
+            name: np.concatenate([part.statistics[name] for part in parts])
+            for name in parts[0].statistics
+        },
+    )
+
+
+def _batches(classifier: GenerativeClassifier, images: Images) -> Iterator[Scores]:
+    with Progress("scoring", len(images)) as progress:
+        for start in range(0, len(images), BATCH):
+            pixels = images.pixels[start : start + BATCH]
+            yield score(classifier, pixels)
+            progress.advance(len(pixels))

@@ -1,0 +1,65 @@
+"""Which rows train, which fit the gate, which calibrate it; recorded by content hash.
+
+The record itself is ``calibration.rows.RowRecord``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from calibration.rows import Digests
+from train.data import DataError
+
+Int64Array = npt.NDArray[np.int64]
+
+#: Share of a small data set that is held out, half to fit and half to calibrate.
+SMALL_SHARE = 0.3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """Row indices of each part, ascending."""
+
+    train: Int64Array
+    fit: Int64Array
+    cal: Int64Array
+
+
+def hold_out(digests: Digests, *, fit_rows: int, cal_rows: int, seed: int) -> Split:
+    """A random split in which equal images always fall into the same part.
+
+    The held-out rows are at most 30% of the data, shared in the ratio asked for. Random rather
+    than stratified, so that calibration rows are exchangeable with fresh ones.
+    """
+    total = len(digests)
+    share = min(1.0, SMALL_SHARE * total / (fit_rows + cal_rows))
+    wanted = {"cal": int(cal_rows * share), "fit": int(fit_rows * share)}
+    if min(wanted.values()) < 1:
+        raise DataError(f"{total} rows are too few to hold out calibration rows from: expected 7+")
+    parts: dict[str, list[Int64Array]] = {"cal": [], "fit": [], "train": []}
+    room = {**wanted, "train": total}
+    for group in _shuffled_groups(digests, seed):
+        part = next(name for name in parts if room[name] >= len(group))
+        room[part] -= len(group)
+        parts[part].append(group)
+    if not parts["train"]:
+        raise DataError("no row is left to train on: most rows are copies of each other")
+    return Split(**{name: _ascending(groups) for name, groups in parts.items()})
+
+
+def _ascending(groups: list[Int64Array]) -> Int64Array:
+    return np.sort(np.concatenate([np.empty(0, np.int64), *groups]))
+
+
+def _shuffled_groups(digests: Digests, seed: int) -> list[Int64Array]:
+    """Indices of equal images together, the groups in random order."""
+    _, first, inverse = np.unique(digests, axis=0, return_index=True, return_inverse=True)
+    order = np.argsort(inverse.ravel(), kind="stable")
+    counts = np.bincount(inverse.ravel())
+    groups = np.split(order, np.cumsum(counts)[:-1])
+    by_first = [groups[i] for i in np.argsort(first)]  # independent of how hashes sort
+    shuffled = np.random.default_rng(seed).permutation(len(by_first))
+    return [by_first[i] for i in shuffled]

@@ -1,0 +1,63 @@
+"""What training needs to go on where it stopped: weights, optimiser, step; one plain file.
+
+safetensors, written by rename: there is either the old state or the new one, and reading it runs
+no code.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from model.checkpoint import CheckpointError, write_atomic
+
+STATE_FILE = "state.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counters:
+    """How far a run is: optimiser steps taken, and seconds spent training."""
+
+    step: int = 0
+    seconds: float = 0.0
+
+
+def save_state(
+    path: Path, module: nn.Module, optimizer: torch.optim.Optimizer, counters: Counters
+) -> None:
+    """Write weights, optimiser moments and counters."""
+    tensors = {f"model.{name}": value for name, value in module.state_dict().items()}
+    for index, moments in optimizer.state_dict()["state"].items():
+        for name, value in moments.items():
+            tensors[f"optimizer.{index}.{name}"] = torch.as_tensor(value)
+    contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    metadata = {"step": str(counters.step), "seconds": json.dumps(counters.seconds)}
+    write_atomic(path, save(contiguous, metadata))
+
+
+def load_state(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> Counters:
+    """Put a saved state into ``module`` and ``optimizer``; returns its counters."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata()
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: no state to resume from ({error})") from error
+    module.load_state_dict(_under("model.", tensors))
+    moments: dict[int, dict[str, Tensor]] = {}
+    for name, value in _under("optimizer.", tensors).items():
+        index, _, kind = name.partition(".")
+        moments.setdefault(int(index), {})[kind] = value
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": moments, "param_groups": groups})
+    return Counters(step=int(metadata["step"]), seconds=json.loads(metadata["seconds"]))
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name[len(prefix) :]: t for name, t in tensors.items() if name.startswith(prefix)}
