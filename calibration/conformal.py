@@ -45,7 +45,7 @@ def pac_rank(n: int, alpha: float, delta: float, min_rank: int = 1) -> int:
 
 
 def pac_threshold(n: int, alpha: float, delta: float, min_rank: int = 1) -> float:
-    """l' / (n + 1): reject iff p <= this. A little below ``alpha``: the room the one draw needs."""
+    """l' / (n + 1): reject iff p <= this. Below ``alpha`` whenever delta < 1/e."""
     return pac_rank(n, alpha, delta, min_rank) / (n + 1)
 
 

@@ -82,7 +82,8 @@ def summary(scores: FloatArray) -> dict[str, Any] | None:
     if not len(scores):
         return None
     mean = math.fsum(scores) / len(scores)
-    variance = math.fsum((scores - mean) ** 2) / len(scores)
+    with np.errstate(over="ignore"):
+        variance = math.fsum((scores - mean) ** 2) / len(scores)
     quantiles = np.quantile(scores, QUANTILES, method="inverted_cdf").tolist()
     return {
         "mean": mean,

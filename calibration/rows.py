@@ -12,11 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from calibration.errors import CalibrationError
+
 Digests = npt.NDArray[np.uint8]
 BoolArray = npt.NDArray[np.bool_]
 
 
-class RowsError(ValueError):
+class RowsError(CalibrationError):
     """A record whose size does not fit its counts."""
 
 

@@ -116,7 +116,8 @@ def logits_of(table: pa.Table) -> FloatArray:
             f"expected {classes} as in other rows"
         )
     logits = np.full((len(lengths), classes), np.nan)
-    logits[present] = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, classes or 1)
+    with np.errstate(invalid="ignore"):  # a signalling NaN is a NaN like any other
+        logits[present] = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, classes or 1)
     return logits
 
 
@@ -157,9 +158,10 @@ def table_from_bytes(data: bytes) -> pa.Table:
     """
     try:
         table = pq.ParquetFile(pa.BufferReader(data)).read()
-    except (pa.ArrowException, OSError) as error:
+        table.validate(full=True)
+        version = (table.schema.metadata or {}).get(_VERSION_KEY, SCHEMA_VERSION.encode()).decode()
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise TableError(f"not a readable Parquet file ({error}); write it again") from error
-    version = (table.schema.metadata or {}).get(_VERSION_KEY, SCHEMA_VERSION.encode()).decode()
     if version != SCHEMA_VERSION:
         raise TableError(
             f"schema version: found {version}, expected {SCHEMA_VERSION}; score the images again"
@@ -232,7 +234,8 @@ def _row(table: pa.Table, index: int) -> str:
 
 
 def _list_array(values: npt.ArrayLike) -> pa.Array:
-    matrix = np.asarray(values, dtype=np.float32)
+    with np.errstate(over="ignore"):  # beyond the range of float32: infinite, and checked as such
+        matrix = np.asarray(values, dtype=np.float32)
     if matrix.ndim != 2:
         raise TableError(f"column logits: found shape {matrix.shape}, expected (rows, classes)")
     offsets = np.arange(len(matrix) + 1, dtype=np.int32) * np.int32(matrix.shape[1])

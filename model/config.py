@@ -35,8 +35,9 @@ class FlowConfig:
 
     ``input_shape`` is (channels, height, width); ``levels`` the number of grey values a channel
     has (256 for 8-bit images, 17 for scikit-learn's digits): noise, bin centres and bits/dim
-    follow it. ``clamp`` bounds the log-scale of a coupling, ``mu_init`` is the initial distance
-    between any two class means, ``seed`` fixes permutations and initial weights.
+    follow it. ``clamp`` bounds the log-scale of a coupling, ``dropout`` is the share of hidden
+    channels left out of couplings in training (each network left is a valid flow), ``mu_init`` the
+    initial distance between any two class means, ``seed`` fixes permutations and initial weights.
     """
 
     input_shape: tuple[int, int, int]
@@ -44,6 +45,7 @@ class FlowConfig:
     stages: tuple[StageConfig, ...]
     levels: int = 256
     clamp: float = 0.7
+    dropout: float = 0.0
     mu_init: float = 5.0
     seed: int = 0
 
@@ -58,6 +60,8 @@ class FlowConfig:
                 f"{height} x {width} pixels cannot be halved {halvings} times: expected multiples "
                 f"of {2**halvings}"
             )
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout {self.dropout}: expected 0 to below 1")
         if not 2 <= self.levels <= 256:
             raise ValueError(f"levels {self.levels}: expected 2 to 256")
         if not 1 <= self.n_classes <= self.dim:

@@ -28,19 +28,19 @@ def build_flow(config: FlowConfig) -> Compose:
             if stage.downsample == "haar":
                 transforms.append(HaarDownsample())
                 channels, height, width = 4 * channels, height // 2, width // 2
-            transforms.extend(_blocks(channels, stage, config.clamp))
+            transforms.extend(_blocks(channels, stage, config))
     return Compose([*transforms, DctPool(channels, height, width)])
 
 
-def _blocks(channels: int, stage: StageConfig, clamp: float) -> list[Transform]:
+def _blocks(channels: int, stage: StageConfig, config: FlowConfig) -> list[Transform]:
     if channels < 2 and stage.blocks:
         raise ValueError("a coupling needs 2 channels: put a 'haar' stage before grey images")
     active = channels - channels // 2
     transforms: list[Transform] = []
     for _ in range(stage.blocks):
-        subnet = conv_subnet(channels // 2, 2 * active, stage.width)
+        subnet = conv_subnet(channels // 2, 2 * active, stage.width, config.dropout)
         transforms += [
-            AffineCoupling(channels, subnet, clamp),
+            AffineCoupling(channels, subnet, config.clamp),
             ActNorm(channels),
             Permutation(torch.randperm(channels)),
         ]

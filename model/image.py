@@ -73,6 +73,16 @@ class InputSpec:
         if channels not in (1, 3) or min(height, width) < 1:
             raise ValueError(f"input shape {self.shape}: expected (1 or 3, height, width)")
 
+    def describe(self) -> dict[str, str]:
+        """What is done to an image, in words, for the record in a bundle."""
+        channels, height, width = self.shape
+        colour = "grey by ITU-R 601-2 luma" if channels == 1 else "RGB"
+        return {
+            "decode": "first frame, EXIF orientation applied, alpha over white, 16 to 8 bits",
+            "channels": colour,
+            "resize": f"stretched to {height} x {width}, bilinear with antialiasing",
+        }
+
 
 def decode(data: bytes, spec: InputSpec, max_pixels: int = MAX_PIXELS) -> UInt8Array:
     """Encoded image to uint8 (C, H, W) in [0, 255] as ``spec`` asks.

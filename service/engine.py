@@ -27,6 +27,7 @@ from service.errors import (
     BadParameterError,
     BodyTooLargeError,
     OverloadedError,
+    SlowBodyError,
     fault_of,
 )
 from service.monitor import Tally
@@ -71,6 +72,7 @@ class Limits:
     max_body_bytes: int
     max_pixels: int
     max_waiting: int
+    read_timeout_s: float
 
 
 class Engine:
@@ -92,18 +94,18 @@ class Engine:
         self._model = model
         self._submit = submit
         self._waiting = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
         self._decoders = ThreadPoolExecutor(2, thread_name_prefix="decode")
         self._forward = ThreadPoolExecutor(1, thread_name_prefix="forward")
         self._show_counters()
 
-    async def answer(
-        self, protocol: str, read: Callable[[], Awaitable[Ask]]
-    ) -> ClassifyResponse:
+    async def answer(self, protocol: str, read: Callable[[], Awaitable[Ask]]) -> ClassifyResponse:
         """Read, classify and count one request; raises nothing but ``Fault``."""
         start, code = time.perf_counter(), "cancelled"
         try:
             with self._admitted():
-                response = await self._classify(await read())
+                response = await self._classify(await self._read(read))
             code = OK
             return response
         except Exception as error:
@@ -121,14 +123,24 @@ class Engine:
             self._stage("queue", start - item.queued_at)
         self.tally.observe(monitor.BATCH_IMAGES, len(items))
         loop = asyncio.get_running_loop()
-        outcomes = await loop.run_in_executor(self._forward, self._predict, items)
-        self._stage("forward", time.perf_counter() - start)
-        return outcomes
+        self._idle.clear()
+        try:
+            return await loop.run_in_executor(self._forward, self._predict, items)
+        finally:
+            self._stage("forward", time.perf_counter() - start)
+            self._idle.set()
 
     def warm_up(self, batch_sizes: Sequence[int]) -> None:
         """Pay every first-time cost before the first request; nothing is counted."""
         for size in batch_sizes:
             self._predictor(np.zeros((size, *self._spec.shape), np.uint8), [None] * size)
+
+    async def _read(self, read: Callable[[], Awaitable[Ask]]) -> Ask:
+        try:
+            async with asyncio.timeout(self.limits.read_timeout_s):
+                return await read()
+        except TimeoutError:
+            raise SlowBodyError(self.limits.read_timeout_s) from None
 
     async def _classify(self, ask: Ask) -> ClassifyResponse:
         if len(ask.image) > self.limits.max_body_bytes:
@@ -136,12 +148,13 @@ class Engine:
         self._check(ask)
         pixels = await self._decode(ask.image)
         item = Item(pixels=pixels, alpha=ask.alpha, queued_at=time.perf_counter())
+        # Serve closes a batch by the clock alone, even while the model is busy: all that come
+        # meanwhile would queue up as batches of one. Let them in together when it is free.
+        await self._idle.wait()
         outcome = await self._submit(item)
         if isinstance(outcome, Exception):
             raise outcome
-        response = answer(
-            outcome, self._labels, self._model, ask.id or uuid.uuid4().hex, ask.top_k
-        )
+        response = answer(outcome, self._labels, self._model, ask.id or uuid.uuid4().hex, ask.top_k)
         self._count(outcome)
         return response
 

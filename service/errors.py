@@ -54,6 +54,13 @@ class MethodNotAllowedError(ServiceError):
     """The path exists, the verb does not."""
 
 
+class SlowBodyError(ServiceError):
+    """The body did not arrive in time; a waiting place is worth more than a stalled upload."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"the request did not arrive completely within {seconds:g} seconds")
+
+
 class OverloadedError(ServiceError):
     """More requests than the replica admits; worth trying again."""
 
@@ -95,6 +102,10 @@ TABLE: tuple[tuple[type[Exception], Status], ...] = (
         MethodNotAllowedError,
         Status(code="method_not_allowed", http=405, grpc=grpc.StatusCode.UNIMPLEMENTED),
     ),
+    (
+        SlowBodyError,
+        Status(code="slow_body", http=408, grpc=grpc.StatusCode.DEADLINE_EXCEEDED),
+    ),
     (OverloadedError, Status(code="overloaded", http=429, grpc=_BUSY, retry_after_s=1)),
     (
         NotReadyError,
@@ -103,7 +114,7 @@ TABLE: tuple[tuple[type[Exception], Status], ...] = (
 )
 
 
-class Fault(Exception):
+class Fault(Exception):  # noqa: N818  # what a client sees of an error
     """An error as a client sees it: status and public message."""
 
     def __init__(self, status: Status, message: str) -> None:

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from model.checkpoint import CheckpointError
 from train.config import TrainConfig
-from train.data import DataError
-from train.loop import Stopped, TrainingDivergedError
 from train.recipes import RECIPES, RecipeError, find_recipe
-from train.run import resume as resume_run
-from train.run import train_new
 
-#: What a user can mend; anything else is a fault of ours and keeps its traceback.
-USER_ERRORS = (CheckpointError, DataError, RecipeError, TrainingDivergedError)
+if TYPE_CHECKING:
+    from train.loop import Stopped
 
 #: How a shell reports an end by Ctrl-C.
 INTERRUPTED = 130
@@ -48,6 +43,9 @@ def train(
     cal_rows: Annotated[
         int, typer.Option(help="Rows held out to calibrate its p-values.", min=1)
     ] = 5000,
+    threads: Annotated[
+        int, typer.Option(help="CPU threads; small models are no faster with more.", min=1)
+    ] = 1,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in --out, to the same result.")
     ] = False,
@@ -57,17 +55,21 @@ def train(
     Rows for calibration are held out and recorded by content hash. Ctrl-C saves the state;
     --resume goes on from it. Next: oodgate calibrate.
     """
+    from train.run import resume as resume_run
+    from train.run import train_new
+
     if resume:
         _report(resume_run(out), out)
         return
     if not data or not recipe:
-        raise DataError("--data and --recipe are needed to start a run (or --resume to go on)")
+        raise RecipeError("--data and --recipe are needed to start a run (or --resume to go on)")
     asked = {
         "epochs": epochs,
         "batch_size": batch_size,
         "learning_rate": learning_rate,
         "fit_rows": fit_rows,
         "cal_rows": cal_rows,
+        "threads": threads,
     }
     config = _configured(recipe, data, beta, seed, asked)
     _report(train_new(config, out), out)
@@ -92,12 +94,32 @@ def _report(stopped: Stopped, out: Path) -> None:
     typer.echo(f"checkpoint in {out} after {stopped.counters.seconds:.0f} s; last epoch: {figures}")
 
 
+def user_errors() -> tuple[type[Exception], ...]:
+    """What a user can mend; anything else is a fault of ours and keeps its traceback."""
+    from calibration.errors import CalibrationError
+    from model.checkpoint import CheckpointError
+    from model.image import ImageError
+    from train.data import DataError
+    from train.loop import TrainingDivergedError
+
+    return (
+        CalibrationError,
+        CheckpointError,
+        DataError,
+        ImageError,
+        RecipeError,
+        TrainingDivergedError,
+    )
+
+
 def main() -> None:
     """``python -m train``: errors a user can mend are one line, without a traceback."""
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(train)
     try:
         app()
-    except USER_ERRORS as error:
+    except Exception as error:
+        if not isinstance(error, user_errors()):
+            raise
         typer.echo(f"error: {error}", err=True)
         raise SystemExit(2) from None

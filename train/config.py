@@ -14,7 +14,8 @@ class TrainConfig:
     ``beta`` weighs the class loss in (L_X + beta L_Y) / (1 + beta): 0 is a plain flow, ``inf`` a
     feed-forward classifier. L_X is per dimension and L_Y is not, so beta compares only between
     models of one size: beta * D is what compares across sizes. ``fit_rows`` and ``cal_rows`` are
-    held out for calibration.
+    held out for calibration. ``threads`` of the CPU belong here because sums, and so the last bits
+    of the weights, depend on them.
     """
 
     recipe: str
@@ -30,12 +31,13 @@ class TrainConfig:
     seed: int = 0
     fit_rows: int = 5000
     cal_rows: int = 5000
+    threads: int = 1
 
     def __post_init__(self) -> None:
         """Refuse values that cannot train, naming them."""
         if math.isnan(self.beta) or self.beta < 0:
             raise ValueError(f"beta {self.beta}: expected a number from 0 to inf")
-        for name in ("epochs", "batch_size", "fit_rows", "cal_rows"):
+        for name in ("epochs", "batch_size", "fit_rows", "cal_rows", "threads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} {getattr(self, name)}: expected at least 1")
         if not 0 < self.learning_rate < math.inf:

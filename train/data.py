@@ -97,8 +97,8 @@ def _digits_rows(spec: str, split: str) -> ImageRows:
     """scikit-learn's 1,797 digits of 8 x 8 and 17 grey levels; a fixed random fifth is for testing.
 
     Random because the set is ordered by writer: its last fifth is written by other hands than
-    the rest, so calibration rows would not be exchangeable with it. A level k in 0..16 is written as the 8-bit grey round(255 k / 16), which a model with 17
-    levels maps back to k.
+    the rest, so calibration rows would not be exchangeable with it. A level k in 0..16 is written
+    as the 8-bit grey round(255 k / 16), which a model with 17 levels maps back to k.
     """
     from sklearn.datasets import load_digits
 

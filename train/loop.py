@@ -86,7 +86,11 @@ class Trainer:
         step, began = counters.step, time.monotonic()
         saved = began
         self._classifier.train()
-        with _interruption() as interrupted, self._progress(step) as progress:
+        with (
+            _interruption() as interrupted,
+            torch.random.fork_rng(),
+            self._progress(step) as progress,
+        ):
             while step < end and not interrupted():
                 if step % self._epoch_steps == 0:
                     meter.reset()
@@ -109,7 +113,9 @@ class Trainer:
         order = _epoch_order(config.seed, epoch, len(self._labels))
         index = order[position * config.batch_size : (position + 1) * config.batch_size]
         labels = self._labels[index].to(self._device)
-        output = self._classifier(self._pixels_with_noise(index, step))
+        pixels = self._pixels_with_noise(index, step)
+        torch.manual_seed(_mix(config.seed, 2, step))  # dropout, the same after a resumption
+        output = self._classifier(pixels)
         losses = ib_loss(output, labels, config.beta, config.label_smoothing)
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate(config, step, self.total_steps)

@@ -68,6 +68,7 @@ def train_new(config: TrainConfig, out: Path, stop_at: int | None = None) -> Sto
     out.mkdir(parents=True, exist_ok=True)
     write_atomic(out / ROWS_FILE, rows.record.to_bytes())
     write_run(out, _facts(config, flow, rows))
+    torch.set_num_threads(config.threads)
     classifier = GenerativeClassifier(flow).to(default_device())
     trainer = Trainer(config, classifier, rows.images, out / STATE_FILE)
     return _finish(out, config, rows, classifier, trainer.run(trainer.start(), stop_at))
@@ -81,6 +82,7 @@ def resume(out: Path) -> Stopped:
     rows = load_training_set(config, flow.input_shape)
     if rows.record.to_bytes() != (out / ROWS_FILE).read_bytes():
         raise DataError(f"{config.data} has changed since the run in {out} began: start a new one")
+    torch.set_num_threads(config.threads)
     classifier = GenerativeClassifier(flow).to(default_device())
     trainer = Trainer(config, classifier, rows.images, out / STATE_FILE)
     return _finish(out, config, rows, classifier, trainer.run(trainer.resume()))
@@ -163,7 +165,6 @@ def _facts(config: TrainConfig, flow: FlowConfig, rows: TrainingSet) -> dict[str
         "rows": rows.record.counts(),
         "beta_times_dim": "inf" if math.isinf(config.beta) else config.beta * flow.dim,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-        "threads": torch.get_num_threads(),
         "git_commit": git_commit(),
         "versions": {
             "python": platform.python_version(),

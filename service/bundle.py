@@ -1,0 +1,217 @@
+"""The bundle: model, calibration and record of data, sealed by hashes; immutable, no pickle.
+
+``manifest.json`` lists every file with its SHA-256 and size, ``manifest.sha256`` holds the
+manifest's own. A bundle is written to a temporary sibling and renamed, so there is never half of
+one; loading checks every hash on the very bytes that are then used. This finds corruption, not
+forgery: whoever can rewrite a file can rewrite the hashes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from calibration.calibration import Calibration, CalibrationError
+from calibration.rows import RowRecord, RowsError
+from model.checkpoint import Checkpoint, CheckpointError, parse_model
+from model.image import InputSpec
+
+MANIFEST = "manifest.json"
+SEAL = "manifest.sha256"
+MODEL_CONFIG = "model/config.json"
+MODEL_WEIGHTS = "model/weights.safetensors"
+CALIBRATION = "calibration/calibration.json"
+REFERENCE = "calibration/reference.parquet"
+ROWS = "data/rows.bin"
+FILES = (MODEL_CONFIG, MODEL_WEIGHTS, CALIBRATION, REFERENCE, ROWS)
+SCHEMA_VERSION = 1
+
+
+class BundleError(ValueError):
+    """A bundle that cannot be trusted or found: names the file, what was expected and found."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileSeal:
+    """What a file must be: SHA-256 in hexadecimal, and size in bytes."""
+
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What is in a bundle and where it comes from.
+
+    ``preprocessing``, ``data``, ``training`` and ``metrics`` are plain JSON for people and audits;
+    nothing is decided by them.
+    """
+
+    schema_version: int
+    name: str
+    created: str
+    git_commit: str | None
+    classes: tuple[str, ...]
+    input_shape: tuple[int, int, int]
+    levels: int
+    dtype: str
+    preprocessing: Mapping[str, Any]
+    data: Mapping[str, Any]
+    training: Mapping[str, Any]
+    metrics: Mapping[str, Any]
+    files: Mapping[str, FileSeal]
+
+    def to_bytes(self) -> bytes:
+        """The content of ``manifest.json``."""
+        text = json.dumps(asdict(self), indent=2, ensure_ascii=False, allow_nan=False)
+        return text.encode() + b"\n"
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Manifest:
+        """Parse; raises ``BundleError`` for another version or a missing field."""
+        try:
+            data = json.loads(content)
+            if data["schema_version"] != SCHEMA_VERSION:
+                raise ValueError(
+                    f"schema_version {data['schema_version']}: expected {SCHEMA_VERSION}"
+                )
+            files = {path: FileSeal(**seal) for path, seal in data["files"].items()}
+            shape = tuple(data["input_shape"])
+            classes = tuple(data["classes"])
+            return cls(**{**data, "files": files, "input_shape": shape, "classes": classes})
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise BundleError(f"{MANIFEST}: {error}") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bundle:
+    """A loaded, verified bundle. ``version`` is the start of the manifest's SHA-256."""
+
+    path: Path
+    version: str
+    manifest: Manifest
+    checkpoint: Checkpoint
+    calibration: Calibration
+    rows: RowRecord
+
+    @property
+    def name(self) -> str:
+        """The model's name, as services and metrics show it."""
+        return self.manifest.name
+
+    @property
+    def class_labels(self) -> tuple[str, ...]:
+        """Class names in index order."""
+        return self.checkpoint.class_labels
+
+    @property
+    def spec(self) -> InputSpec:
+        """How an encoded image becomes an input."""
+        return self.checkpoint.spec
+
+    @classmethod
+    def load(cls, path: Path) -> Bundle:
+        """Read and verify; raises ``BundleError`` naming the first file that is not as sealed."""
+        manifest_bytes = _read(path, MANIFEST)
+        digest = hashlib.sha256(manifest_bytes).hexdigest()
+        if _read(path, SEAL) != _seal_line(digest):
+            raise BundleError(
+                f"{path}: {MANIFEST} and {SEAL} disagree: expected {digest} in {SEAL}; one of the "
+                "two was changed or damaged, restore the bundle from its source"
+            )
+        manifest = Manifest.from_bytes(manifest_bytes)
+        contents = {name: _verified(path, name, manifest.files) for name in FILES}
+        try:
+            return cls(
+                path=path,
+                version=digest[:12],
+                manifest=manifest,
+                checkpoint=parse_model(contents[MODEL_CONFIG], contents[MODEL_WEIGHTS]),
+                calibration=_bound_calibration(contents),
+                rows=RowRecord.from_bytes(contents[ROWS], dict(manifest.data["rows"])),
+            )
+        except (CheckpointError, CalibrationError, RowsError, KeyError) as error:
+            raise BundleError(f"{path}: {error}") from error
+
+
+def seal(path: Path, manifest: Mapping[str, Any], contents: Mapping[str, bytes]) -> Bundle:
+    """Write a bundle of ``contents`` at ``path`` and load it back, verified.
+
+    ``manifest`` gives every field but ``schema_version`` and ``files``. Raises ``BundleError``
+    where something exists at ``path`` already: a bundle is never overwritten.
+    """
+    files = {
+        name: FileSeal(sha256=hashlib.sha256(contents[name]).hexdigest(), bytes=len(contents[name]))
+        for name in FILES
+    }
+    sealed = Manifest(schema_version=SCHEMA_VERSION, files=files, **manifest).to_bytes()
+    everything = {
+        **contents,
+        MANIFEST: sealed,
+        SEAL: _seal_line(hashlib.sha256(sealed).hexdigest()),
+    }
+    refuse_existing(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    try:
+        for name, content in everything.items():
+            target = temporary / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(content)
+        temporary.chmod(0o755)
+        Bundle.load(temporary)
+        refuse_existing(path)
+        os.replace(temporary, path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    return Bundle.load(path)
+
+
+def refuse_existing(path: Path) -> None:
+    """Raise ``BundleError`` where there is something at ``path``."""
+    if path.exists():
+        raise BundleError(f"{path} exists: a bundle is never overwritten; choose another --out")
+
+
+def _seal_line(digest: str) -> bytes:
+    return f"{digest}  {MANIFEST}\n".encode()
+
+
+def _read(folder: Path, name: str) -> bytes:
+    try:
+        return (folder / name).read_bytes()
+    except OSError as error:
+        raise BundleError(f"{folder / name}: {error.strerror}; expected a bundle there") from error
+
+
+def _verified(folder: Path, name: str, files: Mapping[str, FileSeal]) -> bytes:
+    if name not in files:
+        raise BundleError(f"{folder / MANIFEST}: lists no {name}; expected {', '.join(FILES)}")
+    content, expected = _read(folder, str(PurePosixPath(name))), files[name]
+    found = FileSeal(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
+    if found != expected:
+        raise BundleError(
+            f"{folder / name} is not as sealed: expected {expected.bytes} bytes with SHA-256 "
+            f"{expected.sha256}, found {found.bytes} with {found.sha256}; restore the bundle"
+        )
+    return content
+
+
+def _bound_calibration(contents: Mapping[str, bytes]) -> Calibration:
+    """The calibration, refused where it was fitted for other weights."""
+    calibration = Calibration.from_bytes(contents[CALIBRATION], contents[REFERENCE])
+    weights = hashlib.sha256(contents[MODEL_WEIGHTS]).hexdigest()
+    if calibration.weights_sha256 != weights:
+        raise BundleError(
+            f"{CALIBRATION} was fitted for weights {calibration.weights_sha256}, but "
+            f"{MODEL_WEIGHTS} is {weights}: calibrate again"
+        )
+    return calibration

@@ -1,0 +1,204 @@
+"""``oodgate calibrate``: checkpoint or bundle + held-out images -> bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from service.cli.arguments import BundlesOption
+from train.cli import DATA_HELP
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from calibration.calibration import Calibration
+    from calibration.rows import RowRecord
+    from calibration.selection import Selection
+    from service.cli.source import Source
+    from train.images import Images
+
+
+def calibrate(
+    source: Annotated[
+        str, typer.Argument(metavar="CHECKPOINT_OR_BUNDLE", help="A folder of either kind.")
+    ],
+    data: Annotated[str, typer.Option(help=DATA_HELP)],
+    out: Annotated[Path, typer.Option(help="Folder of the new bundle; must not exist.")],
+    alpha: Annotated[
+        float, typer.Option(help="Largest share of typical images that may be rejected.")
+    ] = 0.05,
+    delta: Annotated[float, typer.Option(help="Chance that the share exceeds alpha.")] = 0.05,
+    name: Annotated[str, typer.Option(help="The model's name; default: the recipe's.")] = "",
+    bundles: BundlesOption = None,
+) -> None:
+    """Fit temperature and p-values on images the model has not seen, and seal a bundle.
+
+    With the training DATA exactly the rows held out then are used; of other DATA all rows, but
+    never one that was trained on. Images without labels will do to recalibrate a bundle: its
+    temperature and prediction sets are then kept. Next: oodgate serve.
+    """
+    from calibration.selection import select_rows
+    from service.bundle import refuse_existing, seal
+    from service.cli.source import open_source
+    from train.data import open_data
+    from train.images import load_images
+    from train.progress import watch
+
+    refuse_existing(out)
+    model = open_source(source, bundles)
+    checkpoint = model.checkpoint
+    images = load_images(open_data(data), checkpoint.spec, checkpoint.class_labels, watch)
+    selection = select_rows(images.digests, model.record)
+    _say_selection(selection, len(images))
+    calibration = _fit(model, images, selection, alpha, delta)
+    record = _record(model, images, selection)
+    bundle = seal(
+        out,
+        _manifest(model, data, name, calibration, record, selection),
+        _contents(model, calibration, record),
+    )
+    typer.echo(
+        f"bundle {bundle.name} {bundle.version} in {out}: alpha {alpha} is held by rejecting at "
+        f"p <= {calibration.threshold():.4f} among {calibration.reference_size} reference rows"
+    )
+
+
+def _say_selection(selection: Selection, total: int) -> None:
+    used = f"{len(selection.fit):,} rows to fit and {len(selection.cal):,} to calibrate"
+    if selection.held_out:
+        typer.echo(f"training data: using the rows held out from training, {used}")
+        return
+    typer.echo(f"new data: using {used} of {total:,}")
+    if selection.trained_on:
+        typer.echo(f"refused {selection.trained_on:,} rows that the model was trained on")
+
+
+def _fit(
+    model: Source, images: Images, selection: Selection, alpha: float, delta: float
+) -> Calibration:
+    import hashlib
+
+    import numpy as np
+    import pyarrow as pa
+
+    from calibration.calibration import Calibration
+    from train.scoring import score_images
+
+    rows = np.concatenate([selection.fit, selection.cal])
+    parts = ["fit"] * len(selection.fit) + ["cal"] * len(selection.cal)
+    held_out = score_images(model.checkpoint.classifier, images.take(rows), parts)
+    return Calibration.fit(
+        pa.concat_tables([model.training_scores, held_out]),
+        alpha=alpha,
+        delta=delta,
+        weights_sha256=hashlib.sha256(model.weights).hexdigest(),
+        posterior_from=model.prior,
+    )
+
+
+def _record(model: Source, images: Images, selection: Selection) -> RowRecord:
+    from dataclasses import replace
+
+    fit, cal = images.digests[selection.fit], images.digests[selection.cal]
+    return replace(model.record, fit=fit, cal=cal)
+
+
+def _contents(model: Source, calibration: Calibration, record: RowRecord) -> dict[str, bytes]:
+    from calibration.table import table_to_bytes
+    from service import bundle
+
+    return {
+        bundle.MODEL_CONFIG: model.config,
+        bundle.MODEL_WEIGHTS: model.weights,
+        bundle.CALIBRATION: calibration.record().to_bytes(),
+        bundle.REFERENCE: table_to_bytes(calibration.table),
+        bundle.ROWS: record.to_bytes(),
+    }
+
+
+def _manifest(
+    model: Source,
+    data: str,
+    name: str,
+    calibration: Calibration,
+    record: RowRecord,
+    selection: Selection,
+) -> dict[str, Any]:
+    from datetime import UTC, datetime
+
+    from train.run import git_commit
+
+    flow = model.checkpoint.classifier.config
+    return {
+        "name": name or model.name,
+        "created": datetime.now(UTC).isoformat(timespec="microseconds"),
+        "git_commit": git_commit(),
+        "classes": model.checkpoint.class_labels,
+        "input_shape": flow.input_shape,
+        "levels": flow.levels,
+        "dtype": "float32",
+        "preprocessing": model.checkpoint.spec.describe(),
+        "data": {
+            "training": model.training_data,
+            "calibration": data,
+            "held_out_from_training": selection.held_out,
+            "refused_trained_on": 0 if selection.held_out else selection.trained_on,
+            "rows": record.counts(),
+        },
+        "training": dict(model.training),
+        "metrics": _metrics(calibration, model),
+    }
+
+
+def _metrics(calibration: Calibration, model: Source) -> dict[str, Any]:
+    """Figures on calibration rows, and realised rates on fit rows: neither was fitted there.
+
+    Temperature comes from the fit rows, so the calibration rows judge it; p-values come from the
+    calibration rows, so the fit rows judge those.
+    """
+    import numpy as np
+
+    from calibration.table import floats_of, logits_of, statistics_of
+    from model.classifier import bits_per_dim
+
+    cal, fit = (_rows(calibration.table, part) for part in ("cal", "fit"))
+    log_prob = floats_of(cal, "log_prob")
+    figures: dict[str, Any] = {
+        "bits_per_dim": bits_per_dim(float(log_prob.mean()), model.checkpoint.classifier.config)
+    }
+    if not calibration.posterior_borrowed:
+        figures |= _posterior_metrics(calibration, cal)
+    if fit.num_rows:
+        decided = calibration.decide(logits_of(fit), floats_of(fit, "log_prob"), statistics_of(fit))
+        at_alpha = float(np.mean(decided.p_value <= calibration.alpha))
+        figures["realised"] = {
+            "rows": fit.num_rows,
+            "alpha": calibration.alpha,
+            "p_value_at_most_alpha": at_alpha,
+            "rejected": float(decided.rejected.mean()),
+            "abstained": float(decided.abstained.mean()),
+        }
+    return figures
+
+
+def _posterior_metrics(calibration: Calibration, cal: pa.Table) -> dict[str, float]:
+    from calibration.metrics import accuracy, brier, ece, nll
+    from calibration.table import labels_of, logits_of
+    from calibration.temperature import softmax
+
+    posterior = softmax(logits_of(cal), calibration.temperature)
+    labels, _ = labels_of(cal)
+    return {
+        "accuracy": accuracy(posterior, labels),
+        "nll": nll(posterior, labels),
+        "brier": brier(posterior, labels),
+        "ece": ece(posterior, labels),
+    }
+
+
+def _rows(table: pa.Table, part: str) -> pa.Table:
+    import pyarrow.compute as pc
+
+    return table.filter(pc.equal(table["split"], part))

@@ -1,0 +1,145 @@
+"""Ray and Serve as ``oodgate serve`` starts them: one node, of this process only.
+
+What is read from the environment is set before Ray is imported, here and so in all it starts.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from service import loopback
+from service.config import ServiceConfig
+from service.startup import StartupError, free_ports
+
+APPLICATION = "oodgate"
+
+#: gRPC's own limit over the service's, so that an over-limit image gets the service's answer.
+GRPC_ENVELOPE_FACTOR = 4
+
+_START_S = 120.0
+
+
+def environment(config: ServiceConfig, folder: Path, host: str, haproxy: bool) -> dict[str, str]:
+    """What Ray reads once, at import, in this process and in all that it starts."""
+    settings = {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        "RAY_SERVE_LOG_TO_STDERR": "0",
+        "RAY_SERVE_ENABLE_HA_PROXY": "1" if haproxy else "0",
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0",
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
+        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "metrics.sock"),
+        "RAY_SERVE_HAPROXY_NBTHREAD": "1",
+        "RAY_SERVE_GRPC_MAX_MESSAGE_SIZE": str(GRPC_ENVELOPE_FACTOR * config.max_body_bytes),
+    }
+    ports = (
+        "RAY_SERVE_HAPROXY_METRICS_PORT",
+        "RAY_SERVE_HAPROXY_STATS_PORT",
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT",
+        "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT",
+        "AUTOSCALER_METRIC_PORT",
+        "DASHBOARD_METRIC_PORT",
+    )
+    settings.update(zip(ports, map(str, free_ports(len(ports))), strict=True))
+    if _meets_on_loopback(host):
+        settings.update(loopback.environment)
+    return settings
+
+
+def start_ray(folder: Path, host: str) -> None:
+    """A Ray of this process alone, whose sockets and logs are in ``folder``."""
+    import ray
+
+    hook = {"worker_process_setup_hook": "service.loopback.apply"}
+    own_node: dict[str, Any] = {}
+    if not _meets_on_loopback(host):
+        own_node["_node_ip_address"] = host
+    ray.init(
+        address="local",
+        namespace=f"{APPLICATION}-{secrets.token_hex(4)}",
+        include_dashboard=False,
+        logging_level=logging.ERROR,
+        runtime_env=hook if _loopback_only(host) else None,
+        _temp_dir=str(folder / "ray"),
+        **own_node,
+    )
+
+
+def _loopback_only(host: str) -> bool:
+    """Whether nobody outside this machine is meant to reach ``host``."""
+    return host == loopback.LOOPBACK
+
+
+def _meets_on_loopback(host: str) -> bool:
+    """Whether the parts of the service can reach each other on loopback; there is one node."""
+    return host in (loopback.LOOPBACK, "0.0.0.0")  # noqa: S104
+
+
+def start_serve(config: ServiceConfig, host: str, port: int, grpc_port: int) -> None:
+    """Serve and the application on it; returns when both front doors lead to a warm replica."""
+    from ray import serve
+    from ray.serve.config import HTTPOptions, gRPCOptions
+    from ray.serve.schema import LoggingConfig
+
+    from service.app import build
+    from service.grpc_api import SERVICER_FUNCTIONS
+
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    quiet = LoggingConfig(log_level="WARNING", enable_access_log=False)
+    serve.start(
+        http_options=HTTPOptions(host=host, port=port),
+        grpc_options=gRPCOptions(port=grpc_port, grpc_servicer_functions=list(SERVICER_FUNCTIONS)),
+        logging_config=quiet,
+    )
+    try:
+        serve.run(build(config), name=APPLICATION, logging_config=quiet)
+    except RuntimeError as error:
+        raise StartupError(f"the service did not start: {_reason() or error}") from error
+    _wait_until_ready("127.0.0.1" if host == "0.0.0.0" else host, port, grpc_port)  # noqa: S104
+
+
+def _reason() -> str:
+    """Why a deployment failed, in the last line of what Serve reports."""
+    from ray import serve
+
+    application = serve.status().applications.get(APPLICATION)
+    deployments = application.deployments.values() if application else ()
+    lines = [line for d in deployments for line in d.message.splitlines() if line.strip()]
+    return lines[-1] if lines else ""
+
+
+def _wait_until_ready(host: str, port: int, grpc_port: int) -> None:
+    """Until both front doors lead to a warm replica."""
+    import grpc
+    from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+    def http() -> None:
+        urllib.request.urlopen(f"http://{host}:{port}/readyz", timeout=5).close()
+
+    def rpc() -> None:
+        with grpc.insecure_channel(f"{host}:{grpc_port}") as channel:
+            health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=5)
+
+    deadline = time.monotonic() + _START_S
+    for ask, failure in ((http, OSError), (rpc, grpc.RpcError)):
+        _poll(ask, failure, deadline)
+
+
+def _poll(ask: Callable[[], None], failure: type[Exception], deadline: float) -> None:
+    while True:
+        try:
+            return ask()
+        except failure as error:
+            if time.monotonic() > deadline:
+                raise StartupError(f"the service did not become ready: {error}") from error
+        time.sleep(0.1)

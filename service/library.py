@@ -1,0 +1,44 @@
+"""BUNDLE: how every command names a model, by path or by name."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from service.bundle import MANIFEST, BundleError, Manifest
+
+SHIPPED = Path(__file__).resolve().parent.parent / "bundles"
+
+
+def find_bundle(name: str, folder: Path | None = None) -> Path:
+    """The folder that ``name`` means: a path, else looked up by the manifest's name.
+
+    Searched: ``folder``, then ``$OODGATE_BUNDLES``, then the bundles that ship; of several
+    versions in one place the newest ``created`` wins. Raises ``BundleError`` saying where it
+    looked.
+    """
+    if (Path(name) / MANIFEST).is_file():
+        return Path(name)
+    if Path(name).exists():
+        raise BundleError(f"{name} is no bundle: expected a folder with {MANIFEST}")
+    places = [folder, _from_environment(), SHIPPED]
+    searched = [place for place in places if place is not None]
+    for place in searched:
+        found = [path for path in _bundles_in(place) if _manifest(path).name == name]
+        if found:
+            return max(found, key=lambda path: _manifest(path).created)
+    where = ", ".join(str(place) for place in searched)
+    raise BundleError(f"no bundle {name!r}: no such path, and none of that name in {where}")
+
+
+def _from_environment() -> Path | None:
+    value = os.environ.get("OODGATE_BUNDLES")
+    return Path(value) if value else None
+
+
+def _bundles_in(folder: Path) -> list[Path]:
+    return sorted(path.parent for path in folder.glob(f"*/{MANIFEST}"))
+
+
+def _manifest(path: Path) -> Manifest:
+    return Manifest.from_bytes((path / MANIFEST).read_bytes())

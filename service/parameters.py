@@ -1,0 +1,42 @@
+"""The parameters beside an image when they arrive as text, as they do over HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from service.engine import Ask
+from service.errors import BadParameterError
+
+NAMES = ("alpha", "id", "top_k")
+
+
+def ask(image: bytes, texts: Mapping[str, str]) -> Ask:
+    """Read the texts; a name that is not known is refused, since a typo would change the answer."""
+    for name in texts:
+        if name not in NAMES:
+            raise BadParameterError(
+                f"unknown parameter {name[:40]!r}: expected one of {', '.join(NAMES)}"
+            )
+    alpha, top_k = texts.get("alpha"), texts.get("top_k")
+    return Ask(
+        image=image,
+        alpha=None if alpha is None else _alpha(alpha),
+        id=texts.get("id", ""),
+        top_k=None if top_k is None else _top_k(top_k),
+    )
+
+
+def _alpha(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise BadParameterError(f"alpha is {text[:40]!r}: expected a number in (0, 1)") from None
+
+
+def _top_k(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise BadParameterError(
+            f"top_k is {text[:40]!r}: expected an integer of at least 1"
+        ) from None

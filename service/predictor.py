@@ -1,0 +1,101 @@
+"""The one way from images to verdicts: online, in batch jobs and in tests; no Ray in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from calibration.decisions import Decisions
+from model.classifier import bits_per_dim
+from model.image import InputSpec, UInt8Array
+from model.scoring import Scores, default_device, score
+from service.bundle import Bundle
+from service.verdict import Decision, Unusual, Verdict
+
+
+class Predictor:
+    """A bundle on a device: ``predictor(images)`` answers each image, alone or in a batch.
+
+    Deterministic, free of noise, and safe to call from several threads: nothing is kept between
+    calls.
+    """
+
+    def __init__(self, bundle: Bundle, device: str | None = None) -> None:
+        self.bundle = bundle
+        chosen = default_device() if device is None else torch.device(device)
+        self._classifier = bundle.checkpoint.classifier.to(chosen).eval()
+        self._calibration = bundle.calibration
+
+    @property
+    def spec(self) -> InputSpec:
+        """How an encoded image becomes an input."""
+        return self.bundle.spec
+
+    @property
+    def class_labels(self) -> tuple[str, ...]:
+        """Class names in index order."""
+        return self.bundle.class_labels
+
+    def check_alpha(self, alpha: float | None) -> None:
+        """Raise ``UnsupportedAlphaError`` for an alpha the reference is too small for."""
+        if alpha is not None:
+            self._calibration.check_alpha(alpha)
+
+    def __call__(
+        self, images: UInt8Array, alphas: Sequence[float | None] | None = None
+    ) -> list[Verdict]:
+        """Verdicts of uint8 images (B, C, H, W), each at its own alpha (None: the bundle's)."""
+        return self.verdicts(score(self._classifier, images), alphas)
+
+    def score(self, images: UInt8Array) -> Scores:
+        """The scores behind the verdicts."""
+        return score(self._classifier, images)
+
+    def verdicts(
+        self, scores: Scores, alphas: Sequence[float | None] | None = None
+    ) -> list[Verdict]:
+        """Decide on scores."""
+        default = self._calibration.alpha
+        wanted = [None] * len(scores.log_prob) if alphas is None else alphas
+        levels = np.array([default if a is None else a for a in wanted], dtype=np.float64)
+        decisions = self._calibration.decide(
+            scores.logits, scores.log_prob, scores.statistics, levels
+        )
+        return [self._verdict(decisions, scores, i) for i in range(len(levels))]
+
+    def _verdict(self, decisions: Decisions, scores: Scores, i: int) -> Verdict:
+        index = int(decisions.class_index[i])
+        rejected, abstained = bool(decisions.rejected[i]), bool(decisions.abstained[i])
+        members = np.flatnonzero(decisions.prediction_set[i])
+        log_prob = float(scores.log_prob[i])
+        return Verdict(
+            class_index=index,
+            class_label=self.class_labels[index],
+            posterior=tuple(decisions.posterior[i].tolist()),
+            prediction_set=tuple(self.class_labels[k] for k in members),
+            p_value=float(decisions.p_value[i]),
+            p_typicality=float(decisions.p_typicality[i]),
+            p_train=float(decisions.p_train[i]),
+            alpha=float(decisions.alpha[i]),
+            delta=self._calibration.delta,
+            mode=self._calibration.mode,
+            threshold=float(decisions.threshold[i]),
+            reference_size=self._calibration.reference_size,
+            decision=_decision(rejected, abstained),
+            rejected=rejected,
+            reason="atypical_input" if rejected else "ambiguous" if abstained else None,
+            score=float(decisions.score[i]),
+            log_prob=log_prob,
+            bits_per_dim=bits_per_dim(log_prob, self._classifier.config),
+            unusual=tuple(
+                Unusual(statistic=name, p_value=float(p)) for name, p in decisions.unusual[i]
+            ),
+        )
+
+
+def _decision(rejected: bool, abstained: bool) -> Decision:
+    if rejected:
+        return Decision.REJECT
+    return Decision.ABSTAIN if abstained else Decision.ACCEPT
