@@ -96,12 +96,14 @@ def start_serve(config: ServiceConfig, host: str, port: int, grpc_port: int) -> 
 
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     quiet = LoggingConfig(log_level="WARNING", enable_access_log=False)
-    serve.start(
-        http_options=HTTPOptions(host=host, port=port),
-        grpc_options=gRPCOptions(port=grpc_port, grpc_servicer_functions=list(SERVICER_FUNCTIONS)),
-        logging_config=quiet,
-    )
     try:
+        serve.start(
+            http_options=HTTPOptions(host=host, port=port),
+            grpc_options=gRPCOptions(
+                port=grpc_port, grpc_servicer_functions=list(SERVICER_FUNCTIONS)
+            ),
+            logging_config=quiet,
+        )
         serve.run(build(config), name=APPLICATION, logging_config=quiet)
     except RuntimeError as error:
         raise StartupError(f"the service did not start: {_reason() or error}") from error
@@ -112,7 +114,10 @@ def _reason() -> str:
     """Why a deployment failed, in the last line of what Serve reports."""
     from ray import serve
 
-    application = serve.status().applications.get(APPLICATION)
+    try:
+        application = serve.status().applications.get(APPLICATION)
+    except Exception:  # there is no Serve to ask
+        return ""
     deployments = application.deployments.values() if application else ()
     lines = [line for d in deployments for line in d.message.splitlines() if line.strip()]
     return lines[-1] if lines else ""

@@ -41,6 +41,10 @@ from service.startup import StartupError, check_ports, checked_host
 
 _DRAIN_S = 20.0
 
+_PREFIX = "ood-"
+#: HAProxy takes paths of sockets up to 97 characters, and Serve puts 70 below the folder.
+_LONGEST_FOLDER = 27
+
 
 class _Stopped(BaseException):  # no error: somebody asked for it
     """SIGINT or SIGTERM."""
@@ -166,11 +170,11 @@ def _drain() -> None:
 
 @contextlib.contextmanager
 def _run_folder() -> Iterator[Path]:
-    """Sockets, configuration and Ray's logs of this run only; kept if it ends badly.
-
-    The name is short: a Unix socket's path has room for about 100 characters.
-    """
-    folder = Path(tempfile.mkdtemp(prefix="oodgate-"))
+    """Sockets, configuration and Ray's logs of this run only; kept if it ends badly."""
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+    if len(str(folder)) > _LONGEST_FOLDER:
+        folder.rmdir()
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir="/tmp"))
     try:
         yield folder
     except BaseException:

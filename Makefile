@@ -1,0 +1,53 @@
+# Every target builds what it needs; `make help` lists them.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.setup-done
+
+.PHONY: help setup lint types format test test-fast test-integration demo bench protos lock clean
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
+
+setup: $(STAMP) ## build .venv with everything, from constraints.txt
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "oodgate needs Python 3.11 or newer")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[serve,dev]'
+	touch $@
+
+lint: setup ## format, lint, types, layers, generated code
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(MAKE) --no-print-directory protos
+	git diff --exit-code -- service/protos
+
+format: setup ## put code into shape
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+test: test-fast test-integration ## all tests; components missing here are named at the end
+
+test-fast: setup ## laws, units: no server
+	$(BIN)/pytest -m 'not integration'
+
+test-integration: setup ## starts real Ray, HAProxy and the command line
+	$(BIN)/pytest -m integration
+
+demo: setup ## train, calibrate, serve and ask, on scikit-learn's digits
+	$(BIN)/python tests/demo/demo.py
+
+bench: setup ## what serving costs beside the model; BUNDLE=... (made by make demo)
+	$(BIN)/python tests/bench/serving.py $(BUNDLE)
+
+protos: setup ## generate service/protos/*_pb2*
+	$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. --grpc_python_out=. service/protos/classifier.proto
+
+lock: setup ## write what is installed into constraints.txt
+	$(BIN)/python -m pip freeze --exclude-editable | grep -v -i -E '^(nvidia-|cuda-|triton)' > constraints.txt
+
+clean: ## remove the environment and what runs left
+	rm -rf $(VENV) runs build *.egg-info

@@ -1,0 +1,122 @@
+"""The README's blocks, run in their order in a fresh copy of the project, `make demo` among them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.startup import free_ports
+
+ROOT = Path(__file__).resolve().parents[2]
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+pytestmark = pytest.mark.integration
+
+
+def blocks(language: str) -> list[str]:
+    """The README's fenced blocks of one language, in order."""
+    return [
+        text for name, text in BLOCK.findall((ROOT / "README.md").read_text()) if name == language
+    ]
+
+
+def script(port: int, grpc_port: int) -> str:
+    """Every bash and python block as one script, on ports that are free here."""
+    parts = ["set -euo pipefail"]
+    for name, text in BLOCK.findall((ROOT / "README.md").read_text()):
+        if name == "python":
+            parts.append(f"python - <<'BLOCK'\n{text}BLOCK\n")
+        elif name == "bash":
+            parts.append(text)
+    return "\n".join(parts).replace("8000", str(port)).replace("8001", str(grpc_port))
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The project's files, with the environment that is there in place of building another."""
+    folder = tmp_path_factory.mktemp("readme") / "oodgate"
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for name in filter(None, listed.stdout.split("\0")):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    (folder / ".venv").symlink_to(Path(sys.prefix), target_is_directory=True)
+    yield folder
+    shutil.rmtree(folder.parent, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def output(clone: Path) -> str:
+    """What all blocks print; they must succeed."""
+    process = subprocess.Popen(
+        ["bash", "-c", script(*free_ports(2))],
+        cwd=clone,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    try:
+        printed, _ = process.communicate(timeout=1500)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGTERM)
+    assert process.returncode == 0, printed[-5000:]
+    return printed
+
+
+def keys(value: Any) -> Any:
+    """The shape of a JSON value: names and nesting, without the values."""
+    if isinstance(value, dict):
+        return {name: keys(entry) for name, entry in value.items()}
+    return [keys(value[0])] if isinstance(value, list) and value else None
+
+
+def test_every_block_runs_and_the_answer_has_the_fields_shown(output: str) -> None:
+    starts = [match.start() for match in re.finditer(r'\{"id"', output)]
+    answers = [json.JSONDecoder().raw_decode(output, start)[0] for start in starts]
+    assert len(answers) == 2, output[-5000:]
+    (shown,) = map(json.loads, blocks("json"))
+    for answer, alpha in zip(answers, (0.05, 0.1), strict=True):
+        assert keys(answer) == keys(shown)
+        assert answer["alpha"] == alpha
+    assert "oodgate_decisions_total{decision=" in output
+
+
+def test_the_demo_keeps_its_promises(output: str, clone: Path) -> None:
+    """Figures of ``make demo``: accuracy, share of p_value <= alpha, strangers rejected."""
+    assert output
+    (file,) = (clone / "runs").glob("demo-*/figures.json")
+    figures = json.loads(file.read_text())
+    rows = {row["name"]: row for row in figures["rows"]}
+    low, high = figures["interval"]
+    digits = rows["held-out digits"]
+    assert digits["accuracy"] >= 0.96
+    assert low <= digits["at_alpha"] <= high
+    for stranger in ("photograph patches", "uniform noise"):
+        assert rows[stranger]["reject"] >= 0.9, stranger
+    assert "service stopped, exit status 0" in output
+
+
+def test_the_recipes_and_rooms_it_names_exist() -> None:
+    text = (ROOT / "README.md").read_text()
+    for room in re.findall(r"^\| `(\w+)/` \|", text, re.MULTILINE):
+        assert (ROOT / room).is_dir(), room

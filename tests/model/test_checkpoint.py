@@ -1,0 +1,184 @@
+"""A model on disk: what is written comes back, and what does not fit is refused by name."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load, save
+
+from model.checkpoint import (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    Checkpoint,
+    CheckpointError,
+    config_bytes,
+    load_model,
+    parse_model,
+    save_model,
+    weights_bytes,
+)
+from model.classifier import GenerativeClassifier
+from model.config import FlowConfig, StageConfig
+
+CONFIG = FlowConfig(
+    input_shape=(1, 4, 4),
+    n_classes=2,
+    stages=(StageConfig(downsample="haar", blocks=1, width=3),),
+    levels=17,
+    seed=3,
+)
+LABELS = ("cat", "Ünïcode ☂")
+
+
+@pytest.fixture
+def files() -> tuple[bytes, bytes]:
+    return config_bytes(CONFIG, LABELS), weights_bytes(GenerativeClassifier(CONFIG))
+
+
+def changed(config: bytes, **changes: Any) -> bytes:
+    data = json.loads(config)
+    return json.dumps({**data, **changes}).encode()
+
+
+def with_flow(config: bytes, **changes: Any) -> bytes:
+    return changed(config, flow={**json.loads(config)["flow"], **changes})
+
+
+def test_a_config_survives_json() -> None:
+    assert FlowConfig.from_dict(json.loads(json.dumps(CONFIG.to_dict()))) == CONFIG
+
+
+def test_a_model_survives_the_disk(tmp_path: Path) -> None:
+    classifier = GenerativeClassifier(CONFIG)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in classifier.parameters():
+            parameter.add_(torch.randn_like(parameter))
+    save_model(tmp_path / "deep" / "folder", Checkpoint(classifier=classifier, class_labels=LABELS))
+    loaded = load_model(tmp_path / "deep" / "folder")
+    assert loaded.class_labels == LABELS
+    assert loaded.classifier.config == CONFIG
+    found, expected = loaded.classifier.state_dict(), classifier.state_dict()
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert {path.name for path in (tmp_path / "deep" / "folder").iterdir()} == {
+        CONFIG_FILE,
+        WEIGHTS_FILE,
+    }
+
+
+def test_equal_models_are_equal_bytes(files: tuple[bytes, bytes]) -> None:
+    assert files == (config_bytes(CONFIG, LABELS), weights_bytes(GenerativeClassifier(CONFIG)))
+
+
+@pytest.mark.parametrize("missing", [CONFIG_FILE, WEIGHTS_FILE])
+def test_a_missing_file_is_named(tmp_path: Path, files: tuple[bytes, bytes], missing: str) -> None:
+    for name, content in zip((CONFIG_FILE, WEIGHTS_FILE), files, strict=True):
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / missing).unlink()
+    with pytest.raises(CheckpointError, match=missing):
+        load_model(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"schema_version": 2}, "schema_version 2: expected 1"),
+        ({"classes": ["one"]}, "1 class labels for 2 classes"),
+        ({"classes": 5}, "config.json"),
+        ({"flow": {}}, "not an architecture"),
+        ({"flow": 7}, "config.json"),
+    ],
+)
+def test_config_refusals(
+    files: tuple[bytes, bytes], changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(CheckpointError, match=message):
+        parse_model(changed(files[0], **changes), files[1])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"input_shape": [2, 4, 4]}, "expected 1 or 3 channels"),
+        ({"input_shape": [1, 4]}, "config.json"),
+        ({"input_shape": [1, 5, 4]}, "cannot be halved 1 times: expected multiples of 2"),
+        ({"input_shape": [1, 0, 4]}, "expected"),
+        ({"input_shape": [1, -4, -4]}, "expected"),
+        ({"dropout": 1.0}, "dropout 1.0: expected 0 to below 1"),
+        ({"levels": 1}, "levels 1: expected 2 to 256"),
+        ({"levels": 257}, "levels 257"),
+        ({"n_classes": 0}, "n_classes 0: expected 1 to 16"),
+        ({"n_classes": 17}, "n_classes 17"),
+        ({"clamp": 0.0}, "clamp 0.0"),
+        ({"clamp": "wide"}, "clamp"),
+        ({"mu_init": float("nan")}, "mu_init"),
+        ({"stages": [{"blocks": 1, "width": 0}]}, "width 0"),
+        ({"stages": [{"blocks": -1, "width": 3}]}, "-1 blocks"),
+        ({"stages": [{"blocks": 1, "width": 3, "downsample": "pool"}]}, "downsample 'pool'"),
+        ({"stages": [{"blocks": 1}]}, "not an architecture"),
+        ({"stages": [{"blocks": 1, "width": 3}]}, "put a 'haar' stage"),
+        ({"surprise": 1}, "surprise"),
+    ],
+)
+def test_flow_refusals(
+    files: tuple[bytes, bytes], changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(CheckpointError, match=message):
+        parse_model(with_flow(files[0], **changes), files[1])
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b"null", b"{}"])
+def test_what_is_no_config(files: tuple[bytes, bytes], content: bytes) -> None:
+    with pytest.raises(CheckpointError, match=r"config\.json"):
+        parse_model(content, files[1])
+
+
+def test_truncated_weights_are_refused(files: tuple[bytes, bytes]) -> None:
+    config, weights = files
+    for length in (0, 1, 7, 8, 9, 100, len(weights) // 2, len(weights) - 1):
+        with pytest.raises(CheckpointError, match=r"weights\.safetensors"):
+            parse_model(config, weights[:length])
+
+
+def test_a_damaged_header_is_refused_or_harmless(files: tuple[bytes, bytes]) -> None:
+    """Whatever byte of the header is damaged: a ``CheckpointError`` or a model, nothing else."""
+    config, weights = files
+    header = 8 + int.from_bytes(weights[:8], "little")
+    refused = 0
+    for position in range(0, header, 7):
+        damaged = bytearray(weights)
+        damaged[position] ^= 0x21
+        try:
+            parse_model(config, bytes(damaged))
+        except CheckpointError:
+            refused += 1
+    assert refused > header // 14
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(CONFIG, n_classes=3),
+        replace(CONFIG, input_shape=(3, 4, 4)),
+        replace(CONFIG, stages=(StageConfig(downsample="haar", blocks=1, width=4),)),
+        replace(CONFIG, stages=(StageConfig(downsample="haar", blocks=2, width=3),)),
+    ],
+)
+def test_weights_of_another_architecture_are_refused(
+    files: tuple[bytes, bytes], other: FlowConfig
+) -> None:
+    with pytest.raises(CheckpointError, match=r"does not fit config\.json"):
+        parse_model(files[0], weights_bytes(GenerativeClassifier(other)))
+
+
+def test_weights_that_are_no_numbers_are_refused(files: tuple[bytes, bytes]) -> None:
+    state = load(files[1])
+    state["class_means"][0, 0] = float("nan")
+    with pytest.raises(CheckpointError, match="class_means"):
+        parse_model(files[0], save(state))

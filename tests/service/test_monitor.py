@@ -1,0 +1,119 @@
+import asyncio
+import math
+import random
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from service import monitor
+from service.monitor import Monitor, Reporter, Tally
+
+
+def _samples(text: bytes) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text.decode())
+        for sample in family.samples
+    }
+
+
+def _exposition(*tallies: Tally) -> bytes:
+    async def collect() -> bytes:
+        keeper = Monitor()
+        for number, tally in enumerate(tallies, 1):
+            await keeper.record("replica", number, tally)
+        return await keeper.exposition()
+
+    return asyncio.run(collect())
+
+
+def test_every_metric_is_named_as_metrics_are() -> None:
+    for spec in monitor.SPECS:
+        assert spec.name.startswith("oodgate_")
+        assert spec.name == spec.name.lower()
+        assert spec.name.endswith("_total") == (spec.bounds is None and not spec.gauge)
+        assert spec.bounds is None or list(spec.bounds) == sorted(set(spec.bounds))
+
+
+def test_deltas_of_many_replicas_add_up_to_what_was_counted() -> None:
+    draw = random.Random(0)
+    values = [draw.random() for _ in range(500)] + [0.05, 0.0, 1.0]
+    tallies = [Tally() for _ in range(3)]
+    for i, value in enumerate(values):
+        tallies[i % 3].observe(monitor.P_VALUE, value)
+        tallies[i % 3].count(monitor.REQUESTS, "http", "ok")
+    samples = _samples(_exposition(*tallies))
+    assert samples["oodgate_requests_total", (("code", "ok"), ("protocol", "http"))] == 503
+    assert samples["oodgate_p_value_count", ()] == 503
+    assert samples["oodgate_p_value_sum", ()] == pytest.approx(math.fsum(values))
+    bounds = monitor.P_VALUE.bounds
+    assert bounds is not None
+    for bound in bounds:
+        below = sum(value <= bound for value in values)
+        assert samples["oodgate_p_value_bucket", (("le", str(float(bound))),)] == below
+
+
+def test_nan_is_refused() -> None:
+    with pytest.raises(ValueError, match="nan"):
+        Tally().observe(monitor.P_VALUE, float("nan"))
+
+
+def test_a_delta_that_arrives_twice_counts_once() -> None:
+    async def collect() -> bytes:
+        keeper, delta = Monitor(), Tally()
+        delta.count(monitor.SHED)
+        await keeper.record("a", 1, delta)
+        await keeper.record("a", 1, delta)
+        await keeper.record("b", 1, delta)
+        return await keeper.exposition()
+
+    assert _samples(asyncio.run(collect()))["oodgate_shed_total", ()] == 2
+
+
+def test_a_monitor_that_answers_late_or_not_at_all_loses_nothing() -> None:
+    keeper, tally, calls = Monitor(), Tally(), 0
+
+    async def unreliable(source: str, number: int, delta: Tally) -> None:
+        nonlocal calls
+        calls += 1
+        if calls % 3 == 1:
+            raise ConnectionError
+        await keeper.record(source, number, delta)
+        if calls % 3 == 2:
+            raise ConnectionError
+
+    async def run() -> bytes:
+        reporter = Reporter(tally, unreliable)
+        for _ in range(20):
+            tally.count(monitor.SHED)
+            await reporter.flush()
+        while not await reporter.flush():
+            pass
+        return await keeper.exposition()
+
+    assert _samples(asyncio.run(run()))["oodgate_shed_total", ()] == 20
+
+
+def test_a_graceful_stop_flushes() -> None:
+    keeper, tally = Monitor(), Tally()
+
+    async def run() -> bytes:
+        reporter = Reporter(tally, keeper.record, period_s=3600)
+        reporter.start()
+        tally.count(monitor.SHED, by=3)
+        await reporter.stop()
+        return await keeper.exposition()
+
+    assert _samples(asyncio.run(run()))["oodgate_shed_total", ()] == 3
+    assert not tally
+
+
+def test_a_gauge_is_set_and_a_counter_is_visible_at_zero() -> None:
+    first, second = Tally(), Tally()
+    first.count(monitor.SHED, by=0)
+    for tally in (first, second):
+        tally.count(monitor.MODEL_INFO, "digits", "0123456789ab")
+    samples = _samples(_exposition(first, second))
+    assert samples["oodgate_shed_total", ()] == 0
+    labels = (("name", "digits"), ("version", "0123456789ab"))
+    assert samples["oodgate_model_info", labels] == 1

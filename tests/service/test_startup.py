@@ -1,0 +1,54 @@
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from service import processes
+from service.startup import StartupError, check_ports, checked_host, free_ports
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])
+def test_other_hosts_are_refused_unless_insecure(host: str) -> None:
+    with pytest.raises(StartupError, match="put an authenticating proxy in front"):
+        checked_host(host, insecure=False)
+    assert checked_host(host, insecure=True) == host
+
+
+def test_loopback_is_open() -> None:
+    assert checked_host("localhost", insecure=False) == "127.0.0.1"
+
+
+def test_a_busy_port_is_named_with_its_flag() -> None:
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        busy = holder.getsockname()[1]
+        (free,) = free_ports(1)
+        with pytest.raises(StartupError, match=rf"port {busy} .*--port"):
+            check_ports("127.0.0.1", busy, free)
+        with pytest.raises(StartupError, match=rf"port {busy} .*--grpc-port"):
+            check_ports("127.0.0.1", free, busy)
+        with pytest.raises(StartupError, match="choose two"):
+            check_ports("127.0.0.1", free, free)
+
+
+def test_descendants_are_found_and_ended() -> None:
+    nested = "import subprocess, sys; print(subprocess.Popen(['sleep', '600']).pid, flush=True);"
+    nested += "sys.stdin.read()"
+    command = [sys.executable, "-c", nested]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        grandchild = int(child.stdout.readline())
+        below = processes.descendants(os.getpid())
+        ours = {process for process in below if process.pid in (child.pid, grandchild)}
+        assert len(ours) == 2
+        processes.end(ours, grace_s=0)
+        assert not any(processes.alive(process) for process in ours)
+
+
+def test_a_reused_id_is_another_process() -> None:
+    me = next(p for p in processes.descendants(os.getppid()) if p.pid == os.getpid())
+    assert processes.alive(me)
+    assert not processes.alive(me._replace(started=me.started + 1))
