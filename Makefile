@@ -38,10 +38,10 @@ test-integration: setup ## starts real Ray, HAProxy and the command line
 	$(BIN)/pytest -m integration
 
 demo: setup ## train, calibrate, serve and ask, on scikit-learn's digits
-	$(BIN)/python tests/demo/demo.py
+	$(BIN)/python -m tests.demo.demo
 
 bench: setup ## what serving costs beside the model; BUNDLE=... (made by make demo)
-	$(BIN)/python tests/bench/serving.py $(BUNDLE)
+	$(BIN)/python -m tests.bench.serving $(BUNDLE)
 
 protos: setup ## generate service/protos/*_pb2*
 	$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. --grpc_python_out=. service/protos/classifier.proto

@@ -7,6 +7,7 @@ bytes each, training rows first, then fit, then calibration rows. Counts are sto
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,14 +50,19 @@ class RowRecord:
         return {"train": len(self.train), "fit": len(self.fit), "cal": len(self.cal)}
 
     @classmethod
-    def from_bytes(cls, content: bytes, counts: dict[str, int]) -> RowRecord:
+    def from_bytes(cls, content: bytes, counts: Mapping[str, int]) -> RowRecord:
         """The inverse of ``to_bytes``; raises ``RowsError`` where size and counts disagree."""
-        total = sum(counts[part] for part in ("train", "fit", "cal"))
-        if len(content) != 32 * total:
-            raise RowsError(f"row hashes: {len(content)} bytes, expected {32 * total}")
+        if not isinstance(counts, Mapping) or set(counts) != {"train", "fit", "cal"}:
+            raise RowsError(f"row hashes: counts are {counts!r}, expected train, fit and cal")
+        train, fit, cal = (counts[part] for part in ("train", "fit", "cal"))
+        total = train + fit + cal
+        if min(train, fit, cal) < 0 or len(content) != 32 * total:
+            raise RowsError(
+                f"row hashes: {len(content)} bytes for counts {dict(counts)}, expected {32 * total}"
+            )
         rows = np.frombuffer(content, dtype=np.uint8).reshape(-1, 32)
-        train, fit, cal = np.split(rows, [counts["train"], counts["train"] + counts["fit"]])
-        return cls(train=train, fit=fit, cal=cal)
+        parts = np.split(rows, [train, train + fit])
+        return cls(train=parts[0], fit=parts[1], cal=parts[2])
 
 
 def is_in(digests: Digests, known: Digests) -> BoolArray:

@@ -28,14 +28,17 @@ class Selection:
 def select_rows(digests: Digests, record: RowRecord, seed: int = 0) -> Selection:
     """Choose among rows with ``digests`` (N, 32), given what ``record`` says of the model.
 
-    Data in which every held-out row of the model is found is its training data: those rows keep
-    the part they were held out for. Of other data all rows but those trained on are used, half to
-    fit and half to calibrate; equal images fall into the same half. Raises ``CalibrationError``
-    where nothing is left.
+    Data in which every row of the model is found, trained on or held out, is its training data:
+    held-out rows keep the part they were held out for. Of other data all rows but those trained on
+    are used, half to fit and half to calibrate; equal images fall into the same half. Raises
+    ``CalibrationError`` where nothing is left.
     """
-    held_out = np.concatenate([record.fit, record.cal])
+    if not len(digests):
+        raise CalibrationError("found no rows to calibrate on, expected some that are images")
+    known = np.concatenate([record.train, record.fit, record.cal])
     trained_on = is_in(digests, record.train)
-    if len(held_out) and is_in(held_out, digests).all():
+    # every row: held-out rows alone may be a user's own, from an earlier calibration
+    if len(record.fit) and len(record.cal) and is_in(known, digests).all():
         fit, cal = is_in(digests, record.fit), is_in(digests, record.cal)
         return _selection(fit, cal, held_out=True, trained_on=int(trained_on.sum()))
     fresh = np.flatnonzero(~trained_on)

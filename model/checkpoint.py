@@ -98,4 +98,7 @@ def parse_model(config: bytes, weights: bytes) -> Checkpoint:
         classifier.load_state_dict(load(weights))
     except (SafetensorError, RuntimeError) as error:
         raise CheckpointError(f"{WEIGHTS_FILE}: does not fit {CONFIG_FILE}: {error}") from error
+    for name, value in classifier.state_dict().items():
+        if not value.isfinite().all():
+            raise CheckpointError(f"{WEIGHTS_FILE}: {name} holds values that are no finite numbers")
     return Checkpoint(classifier=classifier.eval(), class_labels=labels)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -52,7 +53,7 @@ class FlowConfig:
     def __post_init__(self) -> None:
         """Refuse what cannot be built: the message names the value and what was expected."""
         channels, height, width = self.input_shape
-        if channels not in (1, 3):
+        if channels not in (1, 3) or min(height, width) < 1:
             raise ValueError(f"input_shape {self.input_shape}: expected 1 or 3 channels first")
         halvings = sum(stage.downsample != "none" for stage in self.stages)
         if height % 2**halvings or width % 2**halvings:
@@ -60,6 +61,9 @@ class FlowConfig:
                 f"{height} x {width} pixels cannot be halved {halvings} times: expected multiples "
                 f"of {2**halvings}"
             )
+        for name in ("clamp", "mu_init"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name} {getattr(self, name)}: expected a positive number")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout {self.dropout}: expected 0 to below 1")
         if not 2 <= self.levels <= 256:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torchvision.transforms.v2 import functional as tv
 
 UInt8Array = npt.NDArray[np.uint8]
@@ -24,6 +24,13 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 
 #: Largest width x height that is decoded, unless the caller asks for less.
 MAX_PIXELS = 50_000_000
+
+#: A progressive JPEG may repeat scans of a few bytes, each as dear to decode as the whole image;
+#: encoders write about ten.
+MAX_JPEG_SCANS = 100
+
+#: How a file begins whose decoder tells a cut header from a foreign format.
+_SIGNATURES = {b"\x89PNG\r\n\x1a\n": "PNG", b"\xff\xd8\xff": "JPEG", b"GIF8": "GIF"}
 
 
 class ImageError(ValueError):
@@ -92,12 +99,14 @@ def decode(data: bytes, spec: InputSpec, max_pixels: int = MAX_PIXELS) -> UInt8A
     """
     if not data:
         raise EmptyImageError("the image is empty: expected the bytes of an encoded image")
+    # damaged metadata does not touch the pixels; not catch_warnings, which threads undo for others
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     image = _open(data, max_pixels)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # damaged metadata that does not touch the pixels
-            pixels = _to_channels(ImageOps.exif_transpose(image), spec.shape[0])
-    except (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError) as error:
+        pixels = _to_channels(ImageOps.exif_transpose(image), spec.shape[0])
+    except ImageError:
+        raise
+    except Exception as error:  # whatever a decoder raises on hostile bytes
         raise TruncatedImageError(
             f"the {image.format} image is truncated or damaged: its pixels could not be read to "
             "the end; send the complete file"
@@ -108,22 +117,13 @@ def decode(data: bytes, spec: InputSpec, max_pixels: int = MAX_PIXELS) -> UInt8A
 def _open(data: bytes, max_pixels: int) -> Image.Image:
     """Read the header only; the pixel count is checked before any pixel is decoded."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's own size warning: ours is stricter
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError as error:
         raise ImageTooLargeError(
             f"the image has too many pixels: expected at most {max_pixels:,}; send a smaller one"
         ) from error
-    except UnidentifiedImageError as error:
-        raise NotAnImageError(
-            f"{len(data)} bytes that are not an image: expected one of {', '.join(FORMATS)}"
-        ) from error
-    except Exception as error:  # a decoder's own failure on hostile bytes
-        raise NotAnImageError(
-            f"{len(data)} bytes whose image header cannot be read: expected one of "
-            f"{', '.join(FORMATS)}"
-        ) from error
+    except Exception as error:  # unknown bytes, or a decoder's own failure on hostile ones
+        raise _unreadable(data) from error
     width, height = image.size
     if width * height == 0:
         raise NotAnImageError(f"the image is {width} x {height}: expected at least one pixel")
@@ -132,7 +132,24 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
             f"the image is {width} x {height}, {width * height:,} pixels: expected at most "
             f"{max_pixels:,}; send a smaller one"
         )
+    if data.startswith(b"\xff\xd8\xff") and data.count(b"\xff\xda") > MAX_JPEG_SCANS:
+        raise ImageTooLargeError(
+            f"the JPEG image has more than {MAX_JPEG_SCANS} scans: save it again without them"
+        )
     return image
+
+
+def _unreadable(data: bytes) -> ImageError:
+    """What is wrong with bytes that no decoder opens."""
+    for signature, name in _SIGNATURES.items():
+        if data.startswith(signature):
+            return TruncatedImageError(
+                f"the {name} image is truncated or damaged: its header cannot be read or declares "
+                "no pixels; send the complete file"
+            )
+    return NotAnImageError(
+        f"{len(data)} bytes that are not an image: expected one of {', '.join(FORMATS)}"
+    )
 
 
 def _to_channels(image: Image.Image, channels: int) -> UInt8Array:
@@ -141,7 +158,9 @@ def _to_channels(image: Image.Image, channels: int) -> UInt8Array:
         wide = np.asarray(image, dtype=np.uint32)
         image = Image.fromarray(((wide * 255 + 32767) // 65535).astype(np.uint8))
     elif image.mode in ("I", "F"):
-        raise ValueError(f"{image.mode} pixels have no fixed range")
+        raise ImageError(
+            f"pixels of mode {image.mode} have no fixed range: save them as 8 or 16 bits"
+        )
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))

@@ -7,17 +7,21 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from model.classifier import GenerativeClassifier
 from model.image import UInt8Array
-from model.statistics import statistics
+from model.statistics import RESOLUTION, statistics
 
 Float64Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """Scores of N images: ``logits`` (N, K), ``log_prob`` (N,) and each statistic (N,), nats."""
+    """Scores of N images: ``logits`` (N, K), ``log_prob`` (N,) and each statistic (N,), nats.
+
+    ``log_prob`` and the statistics are rounded to ``model.statistics.RESOLUTION``.
+    """
 
     logits: Float64Array
     log_prob: Float64Array
@@ -45,6 +49,11 @@ def score(classifier: GenerativeClassifier, images: UInt8Array) -> Scores:
         named = statistics(output, classifier.class_means)
     return Scores(
         logits=output.logits.double().cpu().numpy(),
-        log_prob=output.log_prob.cpu().numpy(),
-        statistics={name: value.cpu().numpy() for name, value in named.items()},
+        log_prob=_rounded("log_prob", output.log_prob),
+        statistics={name: _rounded(name, value) for name, value in named.items()},
     )
+
+
+def _rounded(name: str, values: Tensor) -> Float64Array:
+    step = RESOLUTION[name]
+    return np.asarray(np.rint(values.double().cpu().numpy() / step) * step, dtype=np.float64)

@@ -11,6 +11,19 @@ from torch import Tensor
 from model.classifier import ClassifierOutput
 
 
+#: Steps to which scores are rounded, in their own units. Float32 sums differ in their last bits
+#: with the size of the batch; a rank among stored scores must not, not even for an image that is
+#: itself among them. The steps are far above such differences and far below any score's spread.
+RESOLUTION = {
+    "log_prob": 1e-2,
+    "ladj": 1e-2,
+    "log_prob_z": 1e-2,
+    "class_distance": 1e-4,
+    "margin": 1e-2,
+    "entropy": 1e-4,
+}
+
+
 def statistics(output: ClassifierOutput, class_means: Tensor) -> dict[str, Tensor]:
     """The statistics of a batch by name.
 

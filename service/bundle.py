@@ -133,11 +133,11 @@ class Bundle:
                 path=path,
                 version=digest[:12],
                 manifest=manifest,
-                checkpoint=parse_model(contents[MODEL_CONFIG], contents[MODEL_WEIGHTS]),
+                checkpoint=_described(manifest, contents),
                 calibration=_bound_calibration(contents),
-                rows=RowRecord.from_bytes(contents[ROWS], dict(manifest.data["rows"])),
+                rows=RowRecord.from_bytes(contents[ROWS], manifest.data["rows"]),
             )
-        except (CheckpointError, CalibrationError, RowsError, KeyError) as error:
+        except (CheckpointError, CalibrationError, RowsError, KeyError, TypeError) as error:
             raise BundleError(f"{path}: {error}") from error
 
 
@@ -177,7 +177,7 @@ def seal(path: Path, manifest: Mapping[str, Any], contents: Mapping[str, bytes])
 
 def refuse_existing(path: Path) -> None:
     """Raise ``BundleError`` where there is something at ``path``."""
-    if path.exists():
+    if path.exists() or path.is_symlink():
         raise BundleError(f"{path} exists: a bundle is never overwritten; choose another --out")
 
 
@@ -203,6 +203,23 @@ def _verified(folder: Path, name: str, files: Mapping[str, FileSeal]) -> bytes:
             f"{expected.sha256}, found {found.bytes} with {found.sha256}; restore the bundle"
         )
     return content
+
+
+def _described(manifest: Manifest, contents: Mapping[str, bytes]) -> Checkpoint:
+    """The model, refused where the manifest says something else of it."""
+    checkpoint = parse_model(contents[MODEL_CONFIG], contents[MODEL_WEIGHTS])
+    flow = checkpoint.classifier.config
+    for name, found, expected in (
+        ("classes", manifest.classes, checkpoint.class_labels),
+        ("input_shape", manifest.input_shape, flow.input_shape),
+        ("levels", manifest.levels, flow.levels),
+    ):
+        if found != expected:
+            raise BundleError(
+                f"{MANIFEST}: {name} {found!r}, but {MODEL_CONFIG} has {expected!r}: calibrate "
+                "the model again"
+            )
+    return checkpoint
 
 
 def _bound_calibration(contents: Mapping[str, bytes]) -> Calibration:

@@ -32,6 +32,8 @@ def environment(config: ServiceConfig, folder: Path, host: str, haproxy: bool) -
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
         "RAY_SERVE_LOG_TO_STDERR": "0",
+        # Serve's own 5 s ends a proxy that is merely slow to import on a busy machine
+        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "55",
         "RAY_SERVE_ENABLE_HA_PROXY": "1" if haproxy else "0",
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0",
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
@@ -88,6 +90,7 @@ def _meets_on_loopback(host: str) -> bool:
 def start_serve(config: ServiceConfig, host: str, port: int, grpc_port: int) -> None:
     """Serve and the application on it; returns when both front doors lead to a warm replica."""
     from ray import serve
+    from ray.exceptions import RayError
     from ray.serve.config import HTTPOptions, gRPCOptions
     from ray.serve.schema import LoggingConfig
 
@@ -105,7 +108,7 @@ def start_serve(config: ServiceConfig, host: str, port: int, grpc_port: int) -> 
             logging_config=quiet,
         )
         serve.run(build(config), name=APPLICATION, logging_config=quiet)
-    except RuntimeError as error:
+    except (RayError, RuntimeError) as error:
         raise StartupError(f"the service did not start: {_reason() or error}") from error
     _wait_until_ready("127.0.0.1" if host == "0.0.0.0" else host, port, grpc_port)  # noqa: S104
 

@@ -18,20 +18,22 @@ class ServiceConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     bundle: Path = Field(description="a bundle, on every node that may hold a replica")
-    replicas: int = Field(1, ge=1)
-    num_cpus: float = Field(0.4, ge=0, description="CPUs reserved for a replica")
-    num_gpus: float = Field(0, ge=0, description="GPUs reserved for a replica")
-    threads: int = Field(1, ge=1, description="CPU threads of a forward pass")
-    max_body_bytes: int = Field(10 * 1024 * 1024, ge=1)
-    max_pixels: int = Field(MAX_PIXELS, ge=1)
-    max_batch_size: int = Field(32, ge=1)
+    replicas: int = Field(default=1, ge=1)
+    num_cpus: float = Field(default=0.4, ge=0, description="CPUs reserved for a replica")
+    num_gpus: float = Field(default=0, ge=0, description="GPUs reserved for a replica")
+    threads: int = Field(default=1, ge=1, description="CPU threads of a forward pass")
+    max_body_bytes: int = Field(default=10 * 1024 * 1024, ge=1)
+    max_pixels: int = Field(default=MAX_PIXELS, ge=1)
+    max_batch_size: int = Field(default=32, ge=1)
     batch_wait_timeout_s: float = Field(
-        0, ge=0, description="how long an idle model waits for company to its first image"
+        default=0, ge=0, description="how long an idle model waits for company to its first image"
     )
     max_queued_requests: int = Field(
-        128, ge=1, description="requests admitted to a replica at once; the next one gets 429"
+        default=128,
+        ge=1,
+        description="requests admitted to a replica at once; the next one gets 429",
     )
-    read_timeout_s: float = Field(30, gt=0, description="time for a body to arrive")
+    read_timeout_s: float = Field(default=30, gt=0, description="time for a body to arrive")
 
     def limits(self) -> Limits:
         """What one request and one replica may take."""

@@ -37,8 +37,12 @@ def _from_environment() -> Path | None:
 
 
 def _bundles_in(folder: Path) -> list[Path]:
-    return sorted(path.parent for path in folder.glob(f"*/{MANIFEST}"))
+    """Not those whose name begins with a dot: they are being written."""
+    return sorted(path.parent for path in folder.glob(f"[!.]*/{MANIFEST}"))
 
 
 def _manifest(path: Path) -> Manifest:
-    return Manifest.from_bytes((path / MANIFEST).read_bytes())
+    try:
+        return Manifest.from_bytes((path / MANIFEST).read_bytes())
+    except (BundleError, OSError) as error:
+        raise BundleError(f"{path}: {error}") from error

@@ -91,6 +91,8 @@ def open_scorer(source: str, bundles: Path | None, alpha: float | None, statisti
     """A scorer for a bundle by path or name, or for the folder of a checkpoint."""
     folder = Path(source)
     if not (folder / MANIFEST).is_file() and (folder / "model").is_dir():
+        if alpha is not None:
+            raise BundleError(f"{source} is not calibrated, so it can hold no alpha: calibrate it")
         checkpoint = load_model(folder / "model")
         checkpoint.classifier.to(default_device())
         return Scorer(

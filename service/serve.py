@@ -15,8 +15,9 @@ Ray                control plane, raylet and workers, behind a token made for th
 Serving on loopback, all of it is bound to 127.0.0.1 (see ``loopback.py``). On any other host only
 an authenticating proxy or a firewall keeps others out of the rows below the first.
 
-If this process is killed (SIGKILL), Ray's processes notice within seconds and end by themselves;
-HAProxy may stay until it is ended by hand.
+If this process is killed (SIGKILL), nothing can be drained: Ray's core and the replicas end within
+seconds, but HAProxy stays, holding both ports, and so do two of Ray's agents, until they are ended
+by hand. The folder of the run, in the temporary directory, stays too.
 """
 
 from __future__ import annotations
@@ -103,7 +104,7 @@ def _config(
         "replicas": replicas,
         "num_cpus": min(0.4, 0.9 * cores / replicas),
         "num_gpus": num_gpus,
-        "threads": max(1, int(os.environ.get("OMP_NUM_THREADS", cores)) // replicas),
+        "threads": max(1, torch.get_num_threads() // replicas),
     }
     return ServiceConfig(**{**shares, **options})
 
@@ -165,7 +166,7 @@ def _drain() -> None:
     with contextlib.suppress(Exception):
         serve.delete(cluster.APPLICATION)
     with contextlib.suppress(Exception):
-        serve.shutdown()  # type: ignore[no-untyped-call]
+        serve.shutdown()
 
 
 @contextlib.contextmanager

@@ -28,12 +28,14 @@ def train(
     data: Annotated[str, typer.Option(help=DATA_HELP)] = "",
     recipe: Annotated[str, typer.Option(help=f"One of: {', '.join(RECIPES)}.")] = "",
     beta: Annotated[
-        float,
+        float | None,
         typer.Option(
-            help="Weight of the class loss, 0 (a plain flow) to inf (a plain classifier).", min=0
+            help="Weight of the class loss, 0 (a plain flow) to inf (a plain classifier); "
+            "instead of the recipe's.",
+            min=0,
         ),
-    ] = 1.0,
-    seed: Annotated[int, typer.Option(help="Decides split, weights, order and noise.")] = 0,
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Decides split, weights, order and noise.", min=0)] = 0,
     epochs: Annotated[int | None, typer.Option(help="Instead of the recipe's.", min=1)] = None,
     batch_size: Annotated[int | None, typer.Option(help="Instead of the recipe's.", min=1)] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Instead of the recipe's.")] = None,
@@ -64,6 +66,7 @@ def train(
     if not data or not recipe:
         raise RecipeError("--data and --recipe are needed to start a run (or --resume to go on)")
     asked = {
+        "beta": beta,
         "epochs": epochs,
         "batch_size": batch_size,
         "learning_rate": learning_rate,
@@ -71,14 +74,14 @@ def train(
         "cal_rows": cal_rows,
         "threads": threads,
     }
-    config = _configured(recipe, data, beta, seed, asked)
+    config = _configured(recipe, data, seed, asked)
     _report(train_new(config, out), out)
 
 
 def _configured(
-    recipe: str, data: str, beta: float, seed: int, asked: dict[str, int | float | None]
+    recipe: str, data: str, seed: int, asked: dict[str, int | float | None]
 ) -> TrainConfig:
-    config = find_recipe(recipe).train_config(data=data, beta=beta, seed=seed)
+    config = find_recipe(recipe).train_config(data=data, seed=seed)
     given = {name: value for name, value in asked.items() if value is not None}
     try:
         return replace(config, **given)  # type: ignore[arg-type]
@@ -107,6 +110,7 @@ def user_errors() -> tuple[type[Exception], ...]:
         CheckpointError,
         DataError,
         ImageError,
+        OSError,
         RecipeError,
         TrainingDivergedError,
     )

@@ -40,6 +40,8 @@ class TrainConfig:
         for name in ("epochs", "batch_size", "fit_rows", "cal_rows", "threads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} {getattr(self, name)}: expected at least 1")
+        if self.seed < 0:
+            raise ValueError(f"seed {self.seed}: expected 0 or more")
         if not 0 < self.learning_rate < math.inf:
             raise ValueError(f"learning_rate {self.learning_rate}: expected a positive number")
 

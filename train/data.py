@@ -3,23 +3,20 @@
 ``digits[:split]``, ``NAME[:split]`` of a torchvision data set, a folder with one sub-folder a
 class, a folder or glob of images, or Parquet in the Hugging Face image layout (file, folder or
 URL). Every source yields *encoded* images, so that the one path of ``model.image`` decodes them
-all. Splitting is in ``train.split``, decoding into memory in ``train.images``.
+all. Parquet is read in ``train.parquet``; splitting is in ``train.split``, decoding into memory in
+``train.images``.
 """
 
 from __future__ import annotations
 
 import glob
 import io
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.dataset as pads
-import pyarrow.fs as pafs
 from PIL import Image
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
@@ -59,17 +56,17 @@ def open_data(spec: str) -> ImageRows:
     if not spec:
         raise DataError("DATA is empty: expected a data set name, a folder, a glob or Parquet")
     if "://" in spec:
-        filesystem, path = pafs.FileSystem.from_uri(spec)
-        return _parquet_rows(spec, path, filesystem)
+        return _parquet_rows(spec, spec)
     path = Path(spec)
     if path.is_dir():
         return _folder_rows(spec, path)
     if path.is_file():
         if path.suffix == ".parquet":
-            return _parquet_rows(spec, str(path), pafs.LocalFileSystem())
+            return _parquet_rows(spec, str(path))
         return _file_rows(spec, [path])
     if glob.has_magic(spec):
-        return _file_rows(spec, [Path(name) for name in sorted(glob.glob(spec, recursive=True))])
+        found = (Path(name) for name in sorted(glob.glob(spec, recursive=True)))
+        return _file_rows(spec, [path for path in found if path.is_file()])
     name, _, split = spec.partition(":")
     if name.lower() == "digits":
         return _digits_rows(spec, split or "train")
@@ -134,7 +131,7 @@ def _torchvision_rows(spec: str, name: str, split: str) -> ImageRows:
 
 def _folder_rows(spec: str, folder: Path) -> ImageRows:
     if any(folder.rglob("*.parquet")):
-        return _parquet_rows(spec, str(folder), pafs.LocalFileSystem())
+        return _parquet_rows(spec, str(folder))
     classes = sorted(entry.name for entry in folder.iterdir() if _holds_images(entry))
     if not classes:
         return _file_rows(spec, _images_in(folder))
@@ -167,45 +164,7 @@ def _file_rows(spec: str, paths: list[Path]) -> ImageRows:
     return ImageRows(spec=spec, size=len(paths), class_labels=None, read=read)
 
 
-def _parquet_rows(spec: str, path: str, filesystem: pafs.FileSystem) -> ImageRows:
-    """Parquet in the Hugging Face image layout: image struct{bytes, path}, label int64."""
-    try:
-        dataset = pads.dataset(path, filesystem=filesystem, format="parquet")
-        size = dataset.count_rows()
-    except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{spec}: not readable as Parquet: {error}") from error
-    if "image" not in dataset.schema.names:
-        raise DataError(
-            f"{spec}: columns {dataset.schema.names}; expected image (bytes, path) and label"
-        )
-    labelled = "label" in dataset.schema.names
-    columns = ["image", "label"] if labelled else ["image"]
+def _parquet_rows(spec: str, location: str) -> ImageRows:
+    from train.parquet import parquet_rows
 
-    def read() -> Iterator[Row]:
-        number = 0
-        for batch in dataset.to_batches(columns=columns, batch_size=1000):
-            for row in batch.to_pylist():
-                yield _parquet_row(row, number)
-                number += 1
-
-    labels = _parquet_labels(dataset) if labelled else None
-    return ImageRows(spec=spec, size=size, class_labels=labels, read=read)
-
-
-def _parquet_row(row: dict[str, Any], number: int) -> Row:
-    image = row["image"]
-    data, path = (image["bytes"], image.get("path")) if isinstance(image, dict) else (image, None)
-    return Row(id=path or f"row/{number:08d}", image=data or b"", label=row.get("label"))
-
-
-def _parquet_labels(dataset: pads.Dataset) -> tuple[str, ...]:
-    """Class names from the schema's metadata, else the label numbers themselves."""
-    metadata = dataset.schema.metadata or {}
-    if b"class_names" in metadata:
-        return tuple(json.loads(metadata[b"class_names"]))
-    features = json.loads(metadata.get(b"huggingface", b"{}")).get("info", {}).get("features", {})
-    names = features.get("label", {}).get("names")
-    if names:
-        return tuple(names)
-    highest = max(dataset.to_table(columns=["label"])["label"].drop_null().to_pylist(), default=-1)
-    return tuple(str(label) for label in range(highest + 1))
+    return parquet_rows(spec, location)

@@ -70,7 +70,8 @@ def load_images(
         except ImageError as error:
             raise DataError(f"{rows.spec}: row {i}, {row.id}: {error}") from error
         ids.append(row.id)
-        labels.append(row_label(row, index))
+        label = known_label(row, index)
+        labels.append(UNLABELLED if label is None else label)
     return Images(
         ids=tuple(ids),
         pixels=pixels,
@@ -79,10 +80,10 @@ def load_images(
     )
 
 
-def row_label(row: Row, index: Int64Array | None) -> int:
-    """The row's class as the model numbers it, or ``UNLABELLED``."""
+def known_label(row: Row, index: Int64Array | None) -> int | None:
+    """The row's class as the model numbers it; a null or negative label is not known."""
     if index is None or row.label is None or row.label < 0:
-        return UNLABELLED
+        return None
     if row.label >= len(index):
         raise DataError(f"{row.id}: label {row.label}, but only {len(index)} classes are named")
     return int(index[row.label])

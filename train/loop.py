@@ -72,7 +72,9 @@ class Trainer:
         return Counters()
 
     def resume(self) -> Counters:
-        """Load the saved state, for a run that goes on."""
+        """Load the saved state, for a run that goes on; one stopped before its first begins."""
+        if not self._state_file.exists():
+            return self.start()
         return load_state(self._state_file, self._classifier, self._optimizer)
 
     def run(self, counters: Counters, stop_at: int | None = None) -> Stopped:
@@ -91,6 +93,8 @@ class Trainer:
             torch.random.fork_rng(),
             self._progress(step) as progress,
         ):
+            if not step:
+                self._save(counters)
             while step < end and not interrupted():
                 if step % self._epoch_steps == 0:
                     meter.reset()
@@ -120,7 +124,7 @@ class Trainer:
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate(config, step, self.total_steps)
         self._optimizer.zero_grad(set_to_none=True)
-        losses.total.backward()  # type: ignore[no-untyped-call]
+        losses.total.backward()
         torch.nn.utils.clip_grad_norm_(self._classifier.parameters(), config.grad_clip)
         self._optimizer.step()
         meter.add(losses, output, labels)
@@ -139,17 +143,23 @@ class Trainer:
     def _checked_figures(self, meter: Meter, step: int) -> dict[str, float]:
         figures = meter.figures()
         if not all(math.isfinite(value) for value in figures.values()):
-            raise TrainingDivergedError(
-                f"the loss is no longer finite near step {step}: {figures}; the last good state is "
-                f"{self._state_file}; try a lower --learning-rate than {self._config.learning_rate}"
-            )
+            raise self._diverged(step, f"the loss is no longer finite: {figures}")
         return figures
+
+    def _diverged(self, step: int, found: str) -> TrainingDivergedError:
+        return TrainingDivergedError(
+            f"near step {step} {found}; the last good state is {self._state_file}; try a lower "
+            f"--learning-rate than {self._config.learning_rate}"
+        )
 
     def _progress(self, step: int) -> Progress:
         done = _images_before(step, self._epoch_steps, len(self._labels), self._config.batch_size)
         return Progress("training", self._config.epochs * len(self._labels), initial=done)
 
     def _save(self, counters: Counters) -> None:
+        for name, value in self._classifier.named_parameters():
+            if not value.isfinite().all():
+                raise self._diverged(counters.step, f"{name} holds values that are no numbers")
         save_state(self._state_file, self._classifier, self._optimizer, counters)
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 from torch.nn import functional as nnf
 
@@ -34,5 +35,8 @@ def ib_loss(
     dim = output.z.shape[1]
     l_x = -(output.log_prob.mean() / dim + 0.5 * math.log(2 * math.pi))
     l_y = nnf.cross_entropy(output.logits, labels, label_smoothing=label_smoothing)
-    total = l_y.double() if math.isinf(beta) else (l_x + beta * l_y) / (1 + beta)
+    share = 1.0 if math.isinf(beta) else beta / (1 + beta)
+    # a weight of 0 leaves its term out: 0 times an overflow would be no number
+    terms = [weight * term for weight, term in ((1 - share, l_x), (share, l_y.double())) if weight]
+    total = torch.stack(terms).sum()
     return Losses(total=total, l_x=l_x, l_y=l_y)

@@ -24,6 +24,7 @@ class Recipe:
     input_shape: tuple[int, int, int]
     stages: tuple[StageConfig, ...]
     levels: int = 256
+    beta: float = 1.0
     mu_init: float = 5.0
     dropout: float = 0.0
     epochs: int
@@ -44,12 +45,12 @@ class Recipe:
             seed=seed,
         )
 
-    def train_config(self, *, data: str, beta: float, seed: int) -> TrainConfig:
+    def train_config(self, *, data: str, seed: int) -> TrainConfig:
         """The training settings, before what a user changes."""
         return TrainConfig(
             recipe=self.name,
             data=data,
-            beta=beta,
+            beta=self.beta,
             epochs=self.epochs,
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
@@ -69,11 +70,12 @@ RECIPES = {
                 StageConfig(downsample="haar", blocks=6, width=48),
                 StageConfig(downsample="haar", blocks=6, width=48),
             ),
+            beta=0.2,
             dropout=0.2,
             epochs=60,
             batch_size=64,
             learning_rate=3e-3,
-            expected="accuracy 98%, 2.1 bits/dim, about a minute on 2 CPU cores",
+            expected="test accuracy 97.5%, about a minute on one CPU core",
         ),
         Recipe(
             name="fashion-mnist",
@@ -86,7 +88,7 @@ RECIPES = {
             epochs=8,
             batch_size=128,
             learning_rate=2e-3,
-            expected="see train/LOG.md",
+            expected="test accuracy 89.2%, 4.01 bits/dim, about 20 minutes on one CPU core",
         ),
     )
 }

@@ -35,6 +35,7 @@ from train.progress import watch
 from train.recipes import find_recipe
 from train.scoring import score_images
 from train.split import hold_out
+from train.state import Counters
 
 RUN_FILE = "run.json"
 ROWS_FILE = "rows.bin"
@@ -75,9 +76,13 @@ def train_new(config: TrainConfig, out: Path, stop_at: int | None = None) -> Sto
 
 
 def resume(out: Path) -> Stopped:
-    """Go on with the run in ``out`` where it stopped, to the same result."""
+    """Go on with the run in ``out`` where it stopped, to the same result; a finished one stays."""
     run = read_run(out)
     config = TrainConfig.from_dict(run["config"])
+    progress = run.get("progress", {})
+    if progress.get("finished"):
+        counters = Counters(step=progress["steps"], seconds=progress["seconds"])
+        return Stopped(counters=counters, finished=True, figures=progress["last_epoch"])
     flow = FlowConfig.from_dict(run["flow"])
     rows = load_training_set(config, flow.input_shape)
     if rows.record.to_bytes() != (out / ROWS_FILE).read_bytes():

@@ -45,8 +45,9 @@ def hold_out(digests: Digests, *, fit_rows: int, cal_rows: int, seed: int) -> Sp
         part = next(name for name in parts if room[name] >= len(group))
         room[part] -= len(group)
         parts[part].append(group)
-    if not parts["train"]:
-        raise DataError("no row is left to train on: most rows are copies of each other")
+    for name, groups in parts.items():
+        if not groups:
+            raise DataError(f"no row is left for part {name}: most rows are copies of each other")
     return Split(**{name: _ascending(groups) for name, groups in parts.items()})
 
 

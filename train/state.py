@@ -47,9 +47,9 @@ def load_state(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer) 
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata()
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
+        module.load_state_dict(_under("model.", tensors))
+    except (OSError, SafetensorError, RuntimeError) as error:
         raise CheckpointError(f"{path}: no state to resume from ({error})") from error
-    module.load_state_dict(_under("model.", tensors))
     moments: dict[int, dict[str, Tensor]] = {}
     for name, value in _under("optimizer.", tensors).items():
         index, _, kind = name.partition(".")

@@ -39,6 +39,7 @@ def score(
     """
     from service.scorer import open_scorer, prepare_folder, score_rows
     from train.data import DataError, match_labels, open_data
+    from train.images import known_label
     from train.progress import Progress
 
     if not local:
@@ -49,10 +50,7 @@ def score(
     index = None
     if labels and rows.class_labels is not None:
         index = match_labels(rows.class_labels, scorer.class_labels)
-    inputs = (
-        (row.id, row.image, None if index is None or row.label is None else int(index[row.label]))
-        for row in rows
-    )
+    inputs = ((row.id, row.image, known_label(row, index)) for row in rows)
     with Progress("scoring", len(rows)) as progress:
         outcomes = score_rows(scorer, inputs, out, progress.advance)
     counts = ", ".join(f"{count:,} {name}" for name, count in sorted(outcomes.items()))

@@ -63,6 +63,7 @@ def _from_checkpoint(folder: Path) -> Source:
         config = (folder / MODEL_FOLDER / CONFIG_FILE).read_bytes()
         weights = (folder / MODEL_FOLDER / WEIGHTS_FILE).read_bytes()
         rows = (folder / ROWS_FILE).read_bytes()
+        training_scores = read_table(folder / SCORES_FILE)
     except OSError as error:
         raise CheckpointError(f"{error.filename}: {error.strerror}") from error
     return Source(
@@ -71,7 +72,7 @@ def _from_checkpoint(folder: Path) -> Source:
         config=config,
         weights=weights,
         record=RowRecord.from_bytes(rows, run["rows"]),
-        training_scores=read_table(folder / SCORES_FILE),
+        training_scores=training_scores,
         training=run,
         training_data=run["config"]["data"],
         prior=None,

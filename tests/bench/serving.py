@@ -16,9 +16,8 @@ from pathlib import Path
 import grpc
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "demo"))
-from demo import free_ports, served
-from strangers import SPEC, held_out_digits, png
+from tests.demo.demo import free_ports, served
+from tests.demo.strangers import SPEC, held_out_digits, png
 
 from model.image import decode
 from service.bundle import Bundle

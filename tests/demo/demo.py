@@ -23,7 +23,7 @@ from typing import Any
 
 import grpc
 import numpy as np
-from strangers import Grey, held_out_digits, png, strangers
+from tests.demo.strangers import Grey, held_out_digits, png, strangers
 
 from calibration.conformal import attained_rank, beta_binomial_interval
 from service.protos import classifier_pb2, classifier_pb2_grpc

@@ -1,7 +1,7 @@
-"""Things that are not digits, in the digits' own encoding: 8 x 8, 8-bit grey, PNG.
+"""Things that are not digits, in the digits' own encoding: 8-bit grey, PNG.
 
-The model maps the 8 bits to its 17 grey levels, digits and strangers alike, so no stranger is
-told by how it is stored.
+The service brings them to 8 x 8 pixels and its 17 grey levels, digits and strangers alike, so no
+stranger is told by how it is stored.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ Grey = npt.NDArray[np.uint8]
 
 SEED = 0
 COUNT = 200
+PATCH = 64
 SPEC = InputSpec(shape=(1, 8, 8))
 
 
 def png(grey: Grey) -> bytes:
-    """One 8 x 8 image as a file."""
+    """One grey image (height, width) as a file."""
     buffer = io.BytesIO()
     Image.fromarray(grey).save(buffer, format="PNG")
     return buffer.getvalue()
@@ -39,7 +40,7 @@ def held_out_digits() -> tuple[Grey, list[int]]:
 
 
 def photograph_patches() -> Grey:
-    """Random 8 x 8 patches of scikit-learn's two photographs, in grey."""
+    """Random square patches of scikit-learn's two photographs, in grey: (200, 64, 64)."""
     random = np.random.default_rng(SEED)
     photographs = [
         np.asarray(Image.fromarray(image).convert("L")) for image in load_sample_images().images
@@ -47,15 +48,16 @@ def photograph_patches() -> Grey:
     patches = []
     for i in range(COUNT):
         photograph = photographs[i % len(photographs)]
-        y, x = (int(random.integers(0, side - 8)) for side in photograph.shape)
-        patches.append(photograph[y : y + 8, x : x + 8])
+        y, x = (int(random.integers(0, side - PATCH)) for side in photograph.shape)
+        patches.append(photograph[y : y + PATCH, x : x + PATCH])
     return np.stack(patches)
 
 
 def noise() -> Grey:
     """Uniform noise on the 17 levels."""
     levels = np.random.default_rng(SEED).integers(0, 17, (COUNT, 8, 8))
-    return np.rint(levels * (255 / 16)).astype(np.uint8)
+    grey: Grey = np.rint(levels * (255 / 16)).astype(np.uint8)
+    return grey
 
 
 def strangers(digits: Grey) -> dict[str, Grey]:

@@ -112,7 +112,7 @@ class Service:
         # grpcio caps what it receives and sends; what the service does is to be seen.
         options = [("grpc.max_send_message_length", -1)]
         with grpc.insecure_channel(f"127.0.0.1:{self.grpc_port}", options) as channel:
-            stub: Any = classifier_pb2_grpc.ClassifierStub(channel)  # type: ignore[no-untyped-call]
+            stub: Any = classifier_pb2_grpc.ClassifierStub(channel)
             try:
                 message = stub.Classify(
                     classifier_pb2.ClassifyRequest(image=image, **fields), timeout=DEADLINE_S

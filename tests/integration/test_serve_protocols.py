@@ -14,7 +14,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 if TYPE_CHECKING:
-    from conftest import Service
+    from tests.integration.conftest import Service
 
 pytestmark = pytest.mark.integration
 
@@ -97,7 +97,7 @@ def test_good_and_bad_requests_at_once(service: Service, images: Mapping[str, by
 
 
 def _same(found: Any, expected: Any) -> bool:
-    """Equal up to the last digits, which depend on the size of the batch."""
+    """Equal up to the last digits, which depend on the size of the batch, and so up to one rank."""
     if isinstance(expected, dict):
         return found.keys() == expected.keys() and all(
             _same(found[name], value) for name, value in expected.items()
@@ -105,7 +105,7 @@ def _same(found: Any, expected: Any) -> bool:
     if isinstance(expected, list):
         return len(found) == len(expected) and all(map(_same, found, expected))
     if isinstance(expected, float):
-        return math.isclose(found, expected, rel_tol=1e-3, abs_tol=1e-3)
+        return math.isclose(found, expected, rel_tol=1e-3, abs_tol=0.01)
     return bool(found == expected)
 
 

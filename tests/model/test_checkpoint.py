@@ -95,9 +95,7 @@ def test_a_missing_file_is_named(tmp_path: Path, files: tuple[bytes, bytes], mis
         ({"flow": 7}, "config.json"),
     ],
 )
-def test_config_refusals(
-    files: tuple[bytes, bytes], changes: dict[str, Any], message: str
-) -> None:
+def test_config_refusals(files: tuple[bytes, bytes], changes: dict[str, Any], message: str) -> None:
     with pytest.raises(CheckpointError, match=message):
         parse_model(changed(files[0], **changes), files[1])
 
@@ -116,7 +114,7 @@ def test_config_refusals(
         ({"n_classes": 0}, "n_classes 0: expected 1 to 16"),
         ({"n_classes": 17}, "n_classes 17"),
         ({"clamp": 0.0}, "clamp 0.0"),
-        ({"clamp": "wide"}, "clamp"),
+        ({"clamp": "wide"}, "not an architecture"),
         ({"mu_init": float("nan")}, "mu_init"),
         ({"stages": [{"blocks": 1, "width": 0}]}, "width 0"),
         ({"stages": [{"blocks": -1, "width": 3}]}, "-1 blocks"),
@@ -126,9 +124,7 @@ def test_config_refusals(
         ({"surprise": 1}, "surprise"),
     ],
 )
-def test_flow_refusals(
-    files: tuple[bytes, bytes], changes: dict[str, Any], message: str
-) -> None:
+def test_flow_refusals(files: tuple[bytes, bytes], changes: dict[str, Any], message: str) -> None:
     with pytest.raises(CheckpointError, match=message):
         parse_model(with_flow(files[0], **changes), files[1])
 

@@ -44,7 +44,7 @@ def log_joint(model: GenerativeClassifier, x: Tensor) -> Tensor:
     """log p(x, y) (B, K) term by term: a Gaussian a class, the Jacobian, the prior."""
     z, ladj = model.flow(x)
     columns = [
-        Normal(mean, 1.0).log_prob(z).sum(1) + ladj + prior  # type: ignore[no-untyped-call]
+        Normal(mean, 1.0).log_prob(z).sum(1) + ladj + prior
         for mean, prior in zip(model.class_means, model.log_prior, strict=True)
     ]
     return torch.stack(columns, dim=1)

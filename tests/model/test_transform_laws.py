@@ -104,7 +104,7 @@ def test_shapes_and_size_are_kept(case: tuple[Transform, Tensor]) -> None:
 
 def jacobian(direction: Callable[[Tensor], Tensor], at: Tensor) -> Tensor:
     """d direction(at) / d at, of one sample, as a square matrix."""
-    rows = torch.autograd.functional.jacobian(lambda v: direction(v[None])[0], at)  # type: ignore[no-untyped-call]
+    rows = torch.autograd.functional.jacobian(lambda v: direction(v[None])[0], at)
     return torch.as_tensor(rows).reshape(at.numel(), at.numel())
 
 

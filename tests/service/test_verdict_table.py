@@ -1,0 +1,214 @@
+"""Scoring a set into a verdict table: its columns, its rows, and what it refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from calibration.conformal import UnsupportedAlphaError
+from calibration.table import SCORE_SCHEMA, logits_of, read_table, statistics_of
+from model.image import decode
+from model.statistics import RESOLUTION
+from service import scorer as scoring
+from service.bundle import Bundle, BundleError
+from service.predictor import Predictor
+from service.scorer import Input, open_scorer, prepare_folder, score_rows
+from service.verdict_table import VERDICT_FIELDS
+from train.data import open_data
+
+#: contracts.md, "The verdict", flat.
+CONTRACT = (
+    *("class_index", "class_label", "posterior", "prediction_set"),
+    *("p_value", "p_typicality", "p_train"),
+    *("alpha", "delta", "mode", "threshold", "reference_size"),
+    *("decision", "rejected", "reason"),
+    *("score", "log_prob", "bits_per_dim", "unusual"),
+    *("model_name", "model_version", "id", "label", "logits", "split", "error"),
+)
+STATISTICS = {"ladj", "log_prob_z", "class_distance", "margin", "entropy"}
+
+
+def inputs(count: int = 20) -> list[Input]:
+    """Digits, with something that is no image in third place."""
+    rows = [(row.id, row.image, row.label) for row in islice(open_data("digits:test"), count)]
+    return [*rows[:2], ("broken.png", b"junk", 4), *rows[2:]]
+
+
+def write(source: Path, out: Path, rows: list[Input], **options: Any) -> pa.Table:
+    asked = {"bundles": None, "alpha": None, "statistics": True} | options
+    scorer = open_scorer(str(source), **asked)
+    prepare_folder(out)
+    seen: list[int] = []
+    score_rows(scorer, rows, out, seen.append)
+    assert sum(seen) == len(rows)
+    return pq.read_table(out)
+
+
+@pytest.fixture
+def table(bundle_dir: Path, tmp_path: Path) -> pa.Table:
+    return write(bundle_dir, tmp_path / "out", inputs())
+
+
+def test_columns_are_those_of_the_contract(table: pa.Table) -> None:
+    named = {name for name in table.column_names if not name.startswith("stat_")}
+    assert named == set(CONTRACT)
+    assert set(statistics_of(table)) == STATISTICS
+    for field in (*SCORE_SCHEMA, *VERDICT_FIELDS):
+        assert table.schema.field(field.name).type == field.type
+    assert table.schema.metadata.items() >= SCORE_SCHEMA.metadata.items()
+
+
+def test_it_is_a_score_table(table: pa.Table, tmp_path: Path) -> None:
+    found = read_table(tmp_path / "out" / "part-00000.parquet")
+    assert logits_of(found).shape == (21, 10)
+
+
+def test_rows_keep_their_order(table: pa.Table) -> None:
+    assert table["id"].to_pylist() == [id_ for id_, _, _ in inputs()]
+    assert table["label"].to_pylist() == [label for _, _, label in inputs()]
+
+
+def test_what_is_no_image_is_a_row_with_its_error(table: pa.Table) -> None:
+    row = table.slice(2, 1).to_pylist()[0]
+    known = {"id": "broken.png", "label": 4, "model_name": "digits"}
+    assert row["error"].startswith("4 bytes that are not an image")
+    assert {key: row[key] for key in known} == known
+    rest = set(row) - {"error", "model_version", *known}
+    assert all(row[key] is None for key in rest)
+    others = table.filter(pa.compute.is_valid(table["decision"]))
+    assert others["error"].null_count == others.num_rows == 20
+
+
+def test_online_and_batch_agree(table: pa.Table, bundle: Bundle) -> None:
+    predictor = Predictor(bundle)
+    step = 1 / (bundle.calibration.reference_size + 1)
+    for row, (_, data, _) in zip(table.to_pylist(), inputs(), strict=True):
+        if row["error"] is not None:
+            continue
+        verdict = predictor(decode(data, bundle.spec)[None])[0]
+        exact = asdict(verdict)
+        for name in (
+            *("class_index", "class_label", "alpha", "delta", "mode", "threshold"),
+            *("reference_size", "decision", "rejected", "reason"),
+        ):
+            assert row[name] == exact[name], name
+        assert row["prediction_set"] == list(verdict.prediction_set)
+        assert row["posterior"] == pytest.approx(verdict.posterior, abs=1e-4)
+        for name in ("p_value", "p_typicality"):
+            assert row[name] == pytest.approx(exact[name], abs=2 * step + 1e-12)
+        for name in ("log_prob", "score", "bits_per_dim"):
+            assert row[name] == pytest.approx(exact[name], abs=1.01 * RESOLUTION["log_prob"])
+        assert [entry["statistic"] for entry in row["unusual"]] == [
+            entry.statistic for entry in verdict.unusual
+        ]
+        assert (row["model_name"], row["model_version"]) == (bundle.name, bundle.version)
+
+
+def test_a_verdict_follows_from_its_row(table: pa.Table) -> None:
+    for row in table.to_pylist():
+        if row["error"] is None:
+            assert row["rejected"] == (row["p_value"] <= row["threshold"])
+            assert row["class_label"] in row["prediction_set"]
+            assert sum(row["posterior"]) == pytest.approx(1, abs=1e-5)
+            kinds = {"reject": "atypical_input", "abstain": "ambiguous", "accept": None}
+            assert row["reason"] == kinds[row["decision"]]
+
+
+def test_without_statistics(bundle_dir: Path, tmp_path: Path) -> None:
+    table = write(bundle_dir, tmp_path / "out", inputs(3), statistics=False)
+    assert set(table.column_names) == set(CONTRACT)
+    assert table["unusual"].null_count == 1
+
+
+def test_a_bare_checkpoint_gives_scores_only(checkpoint_dir: Path, tmp_path: Path) -> None:
+    table = write(checkpoint_dir, tmp_path / "out", inputs(3))
+    assert table["log_prob"].null_count == table["logits"].null_count == 1
+    for name in ("decision", "p_value", "posterior", "model_version"):
+        assert table[name].null_count == 4
+    assert set(table["model_name"].to_pylist()) == {"digits"}
+    with pytest.raises(BundleError, match="is not calibrated, so it can hold no alpha"):
+        open_scorer(str(checkpoint_dir), None, 0.1, True)
+
+
+def test_alpha_may_be_asked_for(bundle_dir: Path, tmp_path: Path) -> None:
+    table = write(bundle_dir, tmp_path / "out", inputs(3), alpha=0.2)
+    alphas, thresholds = (
+        set(table[name].drop_null().to_pylist()) for name in ("alpha", "threshold")
+    )
+    assert alphas == {0.2}
+    assert thresholds == {Bundle.load(bundle_dir).calibration.threshold(0.2)}
+
+
+def test_an_alpha_that_the_reference_cannot_support(bundle_dir: Path) -> None:
+    with pytest.raises(UnsupportedAlphaError, match="smallest") as caught:
+        open_scorer(str(bundle_dir), None, 0.001, True)
+    smallest = caught.value
+    assert "0.0" in str(smallest)
+
+
+@pytest.mark.parametrize("content", ["file in it", "is a file"])
+def test_out_must_be_empty(tmp_path: Path, content: str) -> None:
+    out = tmp_path / "out"
+    if content == "is a file":
+        out.write_text("mine")
+    else:
+        out.mkdir()
+        (out / "part-00000.parquet").write_text("mine")
+    with pytest.raises(BundleError, match="is not an empty folder"):
+        prepare_folder(out)
+
+
+@pytest.mark.parametrize(("count", "sizes"), [(19, [8, 8, 4]), (23, [8, 8, 8]), (3, [4])])
+def test_parts_are_in_order(
+    bundle_dir: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    count: int,
+    sizes: list[int],
+) -> None:
+    monkeypatch.setattr(scoring, "BATCH", 4)
+    monkeypatch.setattr(scoring, "PART_ROWS", 8)
+    rows, out = inputs(count), tmp_path / "out"
+    table = write(bundle_dir, out, rows)
+    parts = sorted(path.name for path in out.iterdir())
+    assert parts == [f"part-{i:05d}.parquet" for i in range(len(sizes))]
+    assert [pq.read_metadata(out / name).num_rows for name in parts] == sizes
+    assert table["id"].to_pylist() == [id_ for id_, _, _ in rows]
+
+
+@pytest.mark.parametrize("rows", [[], [("a", b"", None)]])
+def test_a_table_has_its_columns_even_without_verdicts(
+    bundle_dir: Path, tmp_path: Path, rows: list[Input]
+) -> None:
+    table = write(bundle_dir, tmp_path / "out", rows)
+    assert table.num_rows == len(rows)
+    assert set(statistics_of(table)) == STATISTICS
+
+
+def test_a_failed_job_leaves_no_part_that_looks_whole(bundle_dir: Path, tmp_path: Path) -> None:
+    def failing() -> Iterator[Input]:
+        yield from inputs(2)
+        raise OSError("the disk went away")
+
+    scorer = open_scorer(str(bundle_dir), None, None, True)
+    prepare_folder(tmp_path / "out")
+    with pytest.raises(OSError, match="went away"):
+        score_rows(scorer, failing(), tmp_path / "out", lambda _: None)
+    assert not list((tmp_path / "out").glob("part-*"))
+
+
+def test_each_image_may_have_its_own_alpha(bundle: Bundle) -> None:
+    predictor = Predictor(bundle)
+    pixels = np.stack([decode(data, bundle.spec) for _, data, _ in inputs(2)[:2]])
+    first, second = predictor(pixels, [0.3, None])
+    assert (first.alpha, second.alpha) == (0.3, 0.05)
+    assert first.threshold > second.threshold
+    assert first.p_value == pytest.approx(predictor(pixels)[0].p_value)

@@ -1,0 +1,246 @@
+"""A training run: what it writes, how it goes on, what it refuses."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partialmethod
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from calibration.rows import RowRecord, is_in
+from calibration.table import logits_of, read_table
+from model.checkpoint import CheckpointError, load_model
+from model.config import StageConfig
+from model.scoring import score
+from train.config import TrainConfig
+from train.data import DataError
+from train.loop import Trainer, TrainingDivergedError
+from train.recipes import RECIPES
+from train.run import RUN_FILE, STATE_FILE, load_training_set, read_run, resume, train_new
+
+TINY = TrainConfig(recipe="tiny", data="digits", epochs=3, batch_size=200, learning_rate=3e-3)
+STEPS = 18
+
+
+@pytest.fixture(autouse=True)
+def tiny_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A recipe that takes a tenth of a second an epoch, with dropout."""
+    stages = (StageConfig(downsample="haar", blocks=2, width=6),)
+    monkeypatch.setitem(
+        RECIPES, "tiny", replace(RECIPES["digits"], name="tiny", stages=stages, dropout=0.3)
+    )
+
+
+def weights(out: Path) -> dict[str, torch.Tensor]:
+    return load_file(out / "model" / "weights.safetensors")
+
+
+def assert_same_weights(one: Path, other: Path) -> None:
+    first, second = weights(one), weights(other)
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        assert torch.equal(value, second[name]), name
+
+
+@pytest.fixture
+def undisturbed(tmp_path: Path) -> Path:
+    out = tmp_path / "undisturbed"
+    stopped = train_new(TINY, out)
+    assert stopped.finished
+    assert stopped.counters.step == STEPS
+    return out
+
+
+@pytest.mark.parametrize("stop_at", [[0], [1], [6], [7, 12], [17]])
+def test_a_resumed_run_ends_with_the_same_weights(
+    undisturbed: Path, tmp_path: Path, stop_at: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "stopped"
+    first = train_new(TINY, out, stop_at=stop_at[0])
+    assert not first.finished
+    assert read_run(out)["progress"]["finished"] is False
+    run = Trainer.run
+    for step in stop_at[1:]:
+        with monkeypatch.context() as patch:
+            patch.setattr(Trainer, "run", partialmethod(run, stop_at=step))
+            assert resume(out).counters.step == step
+    last = resume(out)
+    assert last.finished
+    assert last.counters.step == STEPS
+    assert_same_weights(undisturbed, out)
+    scores = (out / "train_scores.parquet").read_bytes()
+    assert scores == (undisturbed / "train_scores.parquet").read_bytes()
+
+
+def test_the_same_settings_give_the_same_run(undisturbed: Path, tmp_path: Path) -> None:
+    torch.manual_seed(99)
+    np.random.seed(99)
+    train_new(TINY, tmp_path / "again")
+    assert_same_weights(undisturbed, tmp_path / "again")
+    train_new(replace(TINY, seed=1), tmp_path / "other")
+    other = weights(tmp_path / "other")["class_means"]
+    assert not torch.equal(other, weights(undisturbed)["class_means"])
+
+
+def test_a_run_that_was_killed_before_it_saved_goes_on(undisturbed: Path, tmp_path: Path) -> None:
+    out = tmp_path / "killed"
+    train_new(TINY, out, stop_at=3)
+    (out / STATE_FILE).unlink()
+    shutil.rmtree(out / "model")
+    resume(out)
+    assert_same_weights(undisturbed, out)
+
+
+def test_resuming_a_finished_run_changes_nothing(undisturbed: Path) -> None:
+    before = {path: path.read_bytes() for path in undisturbed.rglob("*") if path.is_file()}
+    stopped = resume(undisturbed)
+    assert stopped.finished
+    assert stopped.figures == read_run(undisturbed)["progress"]["last_epoch"]
+    assert stopped.figures
+    assert before == {path: path.read_bytes() for path in before}
+
+
+def test_the_run_is_written_down(undisturbed: Path) -> None:
+    run = read_run(undisturbed)
+    assert TrainConfig.from_dict(run["config"]) == TINY
+    assert run["flow"] == load_model(undisturbed / "model").classifier.config.to_dict()
+    assert run["classes"] == [str(digit) for digit in range(10)]
+    assert run["rows"] == {"train": 1007, "fit": 215, "cal": 215}
+    assert run["beta_times_dim"] == TINY.beta * 64
+    assert set(run["versions"]) == {"python", "torch", "torchvision", "numpy"}
+    assert run["device"]
+    assert run["git_commit"] is None or len(run["git_commit"].removesuffix("+changes")) == 40
+    progress = run["progress"]
+    assert progress["finished"] is True
+    assert progress["steps"] == STEPS
+    assert set(progress["last_epoch"]) == {"loss", "bits_per_dim", "accuracy"}
+
+
+def test_held_out_rows_are_recorded_and_not_trained_on(undisturbed: Path) -> None:
+    rows = load_training_set(TINY, (1, 8, 8))
+    content = (undisturbed / "rows.bin").read_bytes()
+    record = RowRecord.from_bytes(content, read_run(undisturbed)["rows"])
+    np.testing.assert_array_equal(rows.images.digests, record.train)
+    assert not is_in(record.train, np.concatenate([record.fit, record.cal])).any()
+
+
+def test_training_scores_are_those_of_the_model(undisturbed: Path) -> None:
+    table = read_table(undisturbed / "train_scores.parquet")
+    rows = load_training_set(TINY, (1, 8, 8))
+    assert table["id"].to_pylist() == list(rows.images.ids)
+    assert set(table["split"].to_pylist()) == {"train"}
+    expected = score(load_model(undisturbed / "model").classifier, rows.images.pixels)
+    np.testing.assert_allclose(logits_of(table), expected.logits, atol=1e-3)
+
+
+def test_an_infinite_beta_is_written_as_a_word(tmp_path: Path) -> None:
+    assert train_new(replace(TINY, beta=math.inf, epochs=1), tmp_path / "inf").finished
+    run = json.loads((tmp_path / "inf" / RUN_FILE).read_text())
+    assert run["config"]["beta"] == "inf"
+    assert run["beta_times_dim"] == "inf"
+    assert resume(tmp_path / "inf").finished
+
+
+def test_a_plain_flow_has_class_means_that_learn(tmp_path: Path) -> None:
+    assert train_new(replace(TINY, beta=0.0, epochs=1), tmp_path / "zero").finished
+    means = weights(tmp_path / "zero")["class_means"]
+    start = replace(RECIPES["tiny"]).flow_config(10, seed=0)
+    from model.classifier import GenerativeClassifier
+
+    assert not torch.equal(means, GenerativeClassifier(start).class_means)
+
+
+def diverging(monkeypatch: pytest.MonkeyPatch, at: int, spoil: Callable[[Trainer], None]) -> None:
+    step = Trainer._train_step
+
+    def spoiled(self: Trainer, number: int, meter: object) -> int:
+        if number == at:
+            spoil(self)
+        return step(self, number, meter)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Trainer, "_train_step", spoiled)
+
+
+def overflow(trainer: Trainer) -> None:
+    with torch.no_grad():
+        trainer._classifier.class_means.fill_(math.inf)
+
+
+@pytest.mark.parametrize("at", [2, STEPS - 1])
+def test_a_diverged_run_keeps_its_last_good_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    diverging(monkeypatch, at, overflow)
+    out = tmp_path / "run"
+    with pytest.raises(TrainingDivergedError, match=r"last good state is .*--learning-rate"):
+        train_new(TINY, out)
+    state = load_file(out / STATE_FILE)
+    assert all(value.isfinite().all() for value in state.values())
+    assert not (out / "model").exists()
+
+
+def test_a_state_that_is_saved_often_is_still_a_good_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Saved after every step, and found out between two looks at the loss."""
+    monkeypatch.setattr(Trainer.__init__, "__defaults__", (-1.0,))
+    diverging(monkeypatch, 2, overflow)
+    with pytest.raises(TrainingDivergedError):
+        train_new(TINY, tmp_path / "run")
+    state = load_file(tmp_path / "run" / STATE_FILE)
+    assert all(value.isfinite().all() for value in state.values())
+
+
+def test_a_folder_that_holds_a_run_is_refused(undisturbed: Path) -> None:
+    with pytest.raises(CheckpointError, match="already holds a run"):
+        train_new(TINY, undisturbed)
+
+
+def test_nothing_to_resume(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"run\.json: not a training run"):
+        resume(tmp_path)
+    (tmp_path / RUN_FILE).write_text('{"schema_version": 9}')
+    with pytest.raises(CheckpointError, match="schema_version 9: expected 1"):
+        resume(tmp_path)
+
+
+def test_a_damaged_state_is_refused(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    train_new(TINY, out, stop_at=2)
+    content = (out / STATE_FILE).read_bytes()
+    (out / STATE_FILE).write_bytes(content[:-100])
+    with pytest.raises(CheckpointError, match="no state to resume from"):
+        resume(out)
+
+
+def image_folder(root: Path) -> Path:
+    from train.data import open_data
+
+    for row, _ in zip(open_data("digits"), range(60), strict=False):
+        path = root / str(row.label) / Path(row.id).name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(row.image)
+    return root
+
+
+def test_data_that_changed_is_refused(tmp_path: Path) -> None:
+    data, out = image_folder(tmp_path / "images"), tmp_path / "run"
+    train_new(replace(TINY, data=str(data)), out, stop_at=1)
+    next(data.rglob("*.png")).unlink()
+    with pytest.raises(DataError, match="has changed since the run"):
+        resume(out)
+
+
+def test_training_needs_labels(tmp_path: Path) -> None:
+    data = image_folder(tmp_path / "images") / "0"
+    with pytest.raises(DataError, match="has no labels: expected a folder a class"):
+        train_new(replace(TINY, data=str(data)), tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,70 @@
+"""Training settings: through JSON and back, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import pytest
+
+from train.config import TrainConfig
+from train.loop import learning_rate
+from train.recipes import RECIPES, RecipeError, find_recipe
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.1, 2.0, math.inf])
+def test_settings_survive_json(beta: float) -> None:
+    config = TrainConfig(recipe="digits", data="digits", beta=beta, learning_rate=1 / 3, seed=7)
+    written = json.dumps(config.to_dict(), allow_nan=False)
+    assert TrainConfig.from_dict(json.loads(written)) == config
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"beta": math.nan}, "beta nan: expected a number from 0 to inf"),
+        ({"beta": -0.1}, "beta -0.1"),
+        ({"epochs": 0}, "epochs 0: expected at least 1"),
+        ({"batch_size": 0}, "batch_size 0"),
+        ({"fit_rows": 0}, "fit_rows 0"),
+        ({"cal_rows": -1}, "cal_rows -1"),
+        ({"threads": 0}, "threads 0"),
+        ({"seed": -1}, "seed -1: expected 0 or more"),
+        ({"learning_rate": 0.0}, "learning_rate 0.0: expected a positive number"),
+        ({"learning_rate": math.nan}, "learning_rate nan"),
+        ({"learning_rate": math.inf}, "learning_rate inf"),
+    ],
+)
+def test_refusals(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        TrainConfig(recipe="digits", data="digits", **changes)
+
+
+def test_the_learning_rate_warms_up_then_falls() -> None:
+    config = TrainConfig(recipe="x", data="x", learning_rate=2.0, warmup_fraction=0.1)
+    rates = [learning_rate(config, step, 100) for step in range(100)]
+    assert rates[:10] == pytest.approx([0.2 * (step + 1) for step in range(10)])
+    assert rates[10] == 2.0
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert rates[55] == pytest.approx(1.0)
+    assert 0 < rates[-1] < 0.01
+
+
+@pytest.mark.parametrize("total", [1, 2, 3])
+def test_the_learning_rate_of_very_short_runs(total: int) -> None:
+    config = TrainConfig(recipe="x", data="x")
+    assert all(0 < learning_rate(config, step, total) <= 1e-3 for step in range(total))
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_can_be_built(name: str) -> None:
+    recipe = find_recipe(name)
+    assert recipe.name == name
+    assert recipe.flow_config(10, seed=3).seed == 3
+    assert recipe.train_config(data="digits", seed=3).recipe == name
+
+
+def test_an_unknown_recipe_names_those_there_are() -> None:
+    with pytest.raises(RecipeError, match="'nope': expected one of digits"):
+        find_recipe("nope")
