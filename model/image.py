@@ -25,6 +25,9 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 #: Largest width x height that is decoded, unless the caller asks for less.
 MAX_PIXELS = 50_000_000
 
+#: Longest side; resizing a line of many millions of pixels takes longer than any photograph.
+MAX_SIDE = 20_000
+
 #: A progressive JPEG may repeat scans of a few bytes, each as dear to decode as the whole image;
 #: encoders write about ten.
 MAX_JPEG_SCANS = 100
@@ -127,10 +130,10 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
     width, height = image.size
     if width * height == 0:
         raise NotAnImageError(f"the image is {width} x {height}: expected at least one pixel")
-    if width * height > max_pixels:
+    if width * height > max_pixels or max(width, height) > MAX_SIDE:
         raise ImageTooLargeError(
             f"the image is {width} x {height}, {width * height:,} pixels: expected at most "
-            f"{max_pixels:,}; send a smaller one"
+            f"{max_pixels:,} and no side over {MAX_SIDE:,}; send a smaller one"
         )
     if data.startswith(b"\xff\xd8\xff") and data.count(b"\xff\xda") > MAX_JPEG_SCANS:
         raise ImageTooLargeError(

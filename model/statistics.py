@@ -10,7 +10,6 @@ from torch import Tensor
 
 from model.classifier import ClassifierOutput
 
-
 #: Steps to which scores are rounded, in their own units. Float32 sums differ in their last bits
 #: with the size of the batch; a rank among stored scores must not, not even for an image that is
 #: itself among them. The steps are far above such differences and far below any score's spread.

@@ -84,9 +84,14 @@ class Trainer:
         when the loss is no longer finite; the state last saved is then the last good one.
         """
         end = self.total_steps if stop_at is None else min(stop_at, self.total_steps)
-        meter = Meter(self._classifier.config)
+        meter = Meter(self._classifier.config, counters.sums)
         step, began = counters.step, time.monotonic()
         saved = began
+
+        def reached() -> Counters:
+            seconds = counters.seconds + time.monotonic() - began
+            return Counters(step=step, seconds=seconds, sums=meter.sums())
+
         self._classifier.train()
         with (
             _interruption() as interrupted,
@@ -103,12 +108,11 @@ class Trainer:
                 progress.advance(count, **(self._checked(meter, step) if step % 10 == 0 else {}))
                 if time.monotonic() - saved > self._save_every_s:
                     saved = time.monotonic()
-                    self._save(Counters(step=step, seconds=counters.seconds + saved - began))
-        figures = self._checked_figures(meter, step)
-        reached = Counters(step=step, seconds=counters.seconds + time.monotonic() - began)
-        self._save(reached)
+                    self._save(reached())
+        figures, stopped = self._checked_figures(meter, step), reached()
+        self._save(stopped)
         self._classifier.eval()
-        return Stopped(counters=reached, finished=step >= self.total_steps, figures=figures)
+        return Stopped(counters=stopped, finished=step >= self.total_steps, figures=figures)
 
     def _train_step(self, step: int, meter: Meter) -> int:
         """One optimiser step; returns the number of images."""

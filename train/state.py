@@ -7,7 +7,7 @@ no code.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -17,15 +17,17 @@ from torch import Tensor, nn
 
 from model.checkpoint import CheckpointError, write_atomic
 
-STATE_FILE = "state.safetensors"
+#: Loss, log_prob, correct answers and images of an epoch that has not begun.
+EMPTY = (0.0, 0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Counters:
-    """How far a run is: optimiser steps taken, and seconds spent training."""
+    """How far a run is: optimiser steps, seconds spent training, sums of the epoch's figures."""
 
     step: int = 0
     seconds: float = 0.0
+    sums: tuple[float, ...] = EMPTY
 
 
 def save_state(
@@ -37,7 +39,7 @@ def save_state(
         for name, value in moments.items():
             tensors[f"optimizer.{index}.{name}"] = torch.as_tensor(value)
     contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    metadata = {"step": str(counters.step), "seconds": json.dumps(counters.seconds)}
+    metadata = {name: json.dumps(value) for name, value in asdict(counters).items()}
     write_atomic(path, save(contiguous, metadata))
 
 
@@ -56,7 +58,8 @@ def load_state(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer) 
         moments.setdefault(int(index), {})[kind] = value
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": moments, "param_groups": groups})
-    return Counters(step=int(metadata["step"]), seconds=json.loads(metadata["seconds"]))
+    counters = {name: json.loads(value) for name, value in metadata.items()}
+    return Counters(**{**counters, "sums": tuple(counters["sums"])})
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

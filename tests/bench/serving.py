@@ -16,13 +16,12 @@ from pathlib import Path
 import grpc
 import numpy as np
 
-from tests.demo.demo import free_ports, served
-from tests.demo.strangers import SPEC, held_out_digits, png
-
 from model.image import decode
 from service.bundle import Bundle
 from service.predictor import Predictor
 from service.protos import classifier_pb2, classifier_pb2_grpc
+from tests.demo.demo import free_ports, served
+from tests.demo.strangers import SPEC, held_out_digits, png
 
 ROUNDS = 9
 ASKS = 50

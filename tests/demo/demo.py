@@ -23,10 +23,10 @@ from typing import Any
 
 import grpc
 import numpy as np
-from tests.demo.strangers import Grey, held_out_digits, png, strangers
 
 from calibration.conformal import attained_rank, beta_binomial_interval
 from service.protos import classifier_pb2, classifier_pb2_grpc
+from tests.demo.strangers import Grey, held_out_digits, png, strangers
 
 ROOT = Path(__file__).resolve().parents[2]
 OODGATE = Path(sys.executable).with_name("oodgate")

@@ -1,4 +1,4 @@
-"""The README's blocks, run in their order in a fresh copy of the project, `make demo` among them."""
+"""The README's blocks, run in order in a fresh copy of the project, `make demo` among them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -32,7 +31,7 @@ def blocks(language: str) -> list[str]:
 
 def script(port: int, grpc_port: int) -> str:
     """Every bash and python block as one script, on ports that are free here."""
-    parts = ["set -euo pipefail"]
+    parts = ["set -euo pipefail", "trap 'kill $(jobs -p) 2>/dev/null; wait' EXIT"]
     for name, text in BLOCK.findall((ROOT / "README.md").read_text()):
         if name == "python":
             parts.append(f"python - <<'BLOCK'\n{text}BLOCK\n")
@@ -56,29 +55,40 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         if (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
-    (folder / ".venv").symlink_to(Path(sys.prefix), target_is_directory=True)
+    _borrow_environment(folder / ".venv")
     yield folder
     shutil.rmtree(folder.parent, ignore_errors=True)
+
+
+def _borrow_environment(venv: Path) -> None:
+    """The environment of this run under another path, with its own stamp: never installed into."""
+    venv.mkdir()
+    for entry in Path(sys.prefix).iterdir():
+        if entry.name != ".setup-done":
+            (venv / entry.name).symlink_to(entry)
+    (venv / ".setup-done").touch()
 
 
 @pytest.fixture(scope="module")
 def output(clone: Path) -> str:
     """What all blocks print; they must succeed."""
-    process = subprocess.Popen(
-        ["bash", "-c", script(*free_ports(2))],
-        cwd=clone,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    try:
-        printed, _ = process.communicate(timeout=1500)
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGTERM)
+    file = clone.parent / "output"
+    with file.open("wb") as stream:
+        process = subprocess.Popen(
+            ["bash", "-c", script(*free_ports(2))],
+            cwd=clone,
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        try:
+            process.wait(timeout=1500)
+        finally:
+            if process.poll() is None:
+                process.terminate()  # bash's trap ends what it has started
+                process.wait(60)
+    printed = file.read_text()
     assert process.returncode == 0, printed[-5000:]
     return printed
 

@@ -81,7 +81,7 @@ def test_truncated_jpegs_of_other_kinds(options: dict[str, object]) -> None:
         decode(data[: len(data) // 2], GREY)
 
 
-@pytest.mark.parametrize("declared", [(60_000, 60_000), (50_000_001, 1), (20_000, 2_501)])
+@pytest.mark.parametrize("declared", [(60_000, 60_000), (20_001, 1), (20_000, 2_501)])
 def test_size_is_judged_by_the_header(declared: tuple[int, int]) -> None:
     tiny = png(*declared, chunk(b"IDAT", zlib.compress(b"\0")), chunk(b"IEND", b""))
     with pytest.raises(ImageTooLargeError, match=r"expected at most 50,000,000"):

@@ -76,6 +76,7 @@ def test_a_resumed_run_ends_with_the_same_weights(
     assert last.finished
     assert last.counters.step == STEPS
     assert_same_weights(undisturbed, out)
+    assert last.figures == read_run(undisturbed)["progress"]["last_epoch"]
     scores = (out / "train_scores.parquet").read_bytes()
     assert scores == (undisturbed / "train_scores.parquet").read_bytes()
 
