@@ -19,7 +19,7 @@ from model.checkpoint import Checkpoint, load_model
 from model.image import ImageError, InputSpec, UInt8Array, decode
 from model.scoring import Scores, default_device, score
 from service.bundle import MANIFEST, Bundle, BundleError
-from service.library import find_bundle
+from service.catalog import find_bundle
 from service.predictor import Predictor
 from service.verdict import Verdict
 from service.verdict_table import ScoredRow, verdict_schema, verdict_table

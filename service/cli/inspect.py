@@ -25,7 +25,7 @@ def inspect(
     The hashes find a damaged file, not a forged bundle.
     """
     from service.bundle import Bundle
-    from service.library import find_bundle
+    from service.catalog import find_bundle
 
     loaded = Bundle.load(find_bundle(bundle, bundles))
     typer.echo(loaded.manifest.to_bytes().decode().rstrip() if as_json else card(loaded))

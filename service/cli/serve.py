@@ -33,7 +33,7 @@ def serve(
     HTTP: POST /v1/classify, /docs, /healthz, /readyz, /metrics. gRPC: oodgate.v1.Classifier and
     grpc.health.v1.
     """
-    from service.library import find_bundle
+    from service.catalog import find_bundle
 
     try:
         from service.serve import serve as run

@@ -21,7 +21,7 @@ from model.checkpoint import (
     parse_model,
 )
 from service.bundle import MODEL_CONFIG, MODEL_WEIGHTS, Bundle
-from service.library import find_bundle
+from service.catalog import find_bundle
 from train.run import MODEL_FOLDER, ROWS_FILE, RUN_FILE, SCORES_FILE, read_run
 
 

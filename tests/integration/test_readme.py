@@ -31,7 +31,7 @@ def blocks(language: str) -> list[str]:
 
 def script(port: int, grpc_port: int) -> str:
     """Every bash and python block as one script, on ports that are free here."""
-    parts = ["set -euo pipefail", "trap 'kill $(jobs -p) 2>/dev/null; wait' EXIT"]
+    parts = ["set -euo pipefail", "trap 'kill $(jobs -p) 2>/dev/null || true; wait' EXIT"]
     for name, text in BLOCK.findall((ROOT / "README.md").read_text()):
         if name == "python":
             parts.append(f"python - <<'BLOCK'\n{text}BLOCK\n")

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from service import library
+from service import catalog
 from service.bundle import MANIFEST, SEAL, BundleError
-from service.library import find_bundle
+from service.catalog import find_bundle
 
 
 @pytest.fixture(autouse=True)
 def nothing_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(library, "SHIPPED", tmp_path / "shipped")
+    monkeypatch.setattr(catalog, "SHIPPED", tmp_path / "shipped")
     monkeypatch.delenv("OODGATE_BUNDLES", raising=False)
 
 
