@@ -8,6 +8,7 @@ does not limit the number of bytes, which each face of the service does before c
 from __future__ import annotations
 
 import io
+import re
 import warnings
 from dataclasses import dataclass
 
@@ -33,7 +34,16 @@ MAX_SIDE = 20_000
 MAX_JPEG_SCANS = 100
 
 #: How a file begins whose decoder tells a cut header from a foreign format.
-_SIGNATURES = {b"\x89PNG\r\n\x1a\n": "PNG", b"\xff\xd8\xff": "JPEG", b"GIF8": "GIF"}
+_SIGNATURES = {
+    "PNG": re.compile(rb"\x89PNG\r\n\x1a\n"),
+    "JPEG": re.compile(rb"\xff\xd8\xff"),
+    "GIF": re.compile(rb"GIF8"),
+    "WEBP": re.compile(rb"RIFF....WEBP", re.DOTALL),
+    "TIFF": re.compile(rb"II\*\0|MM\0\*"),
+}
+
+#: Pixel modes whose values have a known range and meaning; 16-bit grey comes on top.
+_MODES = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV"}
 
 
 class ImageError(ValueError):
@@ -144,8 +154,8 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
 
 def _unreadable(data: bytes) -> ImageError:
     """What is wrong with bytes that no decoder opens."""
-    for signature, name in _SIGNATURES.items():
-        if data.startswith(signature):
+    for name, signature in _SIGNATURES.items():
+        if signature.match(data):
             return TruncatedImageError(
                 f"the {name} image is truncated or damaged: its header cannot be read or declares "
                 "no pixels; send the complete file"
@@ -160,9 +170,9 @@ def _to_channels(image: Image.Image, channels: int) -> UInt8Array:
     if image.mode.startswith("I;16"):
         wide = np.asarray(image, dtype=np.uint32)
         image = Image.fromarray(((wide * 255 + 32767) // 65535).astype(np.uint8))
-    elif image.mode in ("I", "F"):
+    elif image.mode not in _MODES:
         raise ImageError(
-            f"pixels of mode {image.mode} have no fixed range: save them as 8 or 16 bits"
+            f"pixels of mode {image.mode} are not decoded: save the image as 8-bit grey or RGB"
         )
     if image.has_transparency_data:
         rgba = image.convert("RGBA")

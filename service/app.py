@@ -6,6 +6,8 @@ pass a dict.) Processes, ports and signals are in ``serve.py``.
 """
 
 import asyncio
+import logging
+import sys
 from typing import Any
 
 import torch
@@ -43,6 +45,7 @@ class Gateway(GrpcFace):
     async def __init__(  # type: ignore[misc]  # Serve awaits it
         self, config: ServiceConfig, monitor: DeploymentHandle[Monitor]
     ) -> None:
+        log_to_terminal()
         torch.set_num_threads(config.threads)
         bundle = Bundle.load(config.bundle)
         self._monitor = monitor
@@ -56,7 +59,7 @@ class Gateway(GrpcFace):
             submit=self._batch,
         )
         self.engine.warm_up((1, config.max_batch_size))
-        self._reporter = Reporter(self.engine.tally, self._send)
+        self._reporter = Reporter(self.engine.tally, self._send, standing=self.engine.standing)
         self._reporter.start()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
@@ -77,6 +80,18 @@ class Gateway(GrpcFace):
     async def _exposition(self) -> bytes:
         text: bytes = await asyncio.wait_for(self._monitor.exposition.remote(), 5)
         return text
+
+
+def log_to_terminal() -> None:
+    """Serve takes a replica's ``sys.stderr`` for lines below its log level, and drops them.
+
+    Ray carries the real one to where ``oodgate serve`` runs.
+    """
+    handler = logging.StreamHandler(sys.__stderr__)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logger = logging.getLogger("oodgate")
+    logger.handlers = [handler]
+    logger.propagate = False
 
 
 def build(config: ServiceConfig) -> Application:

@@ -6,6 +6,7 @@ What is read from the environment is set before Ray is imported, here and so in 
 from __future__ import annotations
 
 import logging
+import math
 import secrets
 import time
 import urllib.request
@@ -42,6 +43,8 @@ def environment(config: ServiceConfig, folder: Path, host: str, haproxy: bool) -
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
         "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "metrics.sock"),
         "RAY_SERVE_HAPROXY_NBTHREAD": "1",
+        # HAProxy's hour lets half-sent requests take all of its connections
+        "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": str(math.ceil(config.read_timeout_s) + 5),
         "RAY_SERVE_GRPC_MAX_MESSAGE_SIZE": str(GRPC_ENVELOPE_FACTOR * config.max_body_bytes),
     }
     ports = (

@@ -23,7 +23,9 @@ class ServiceConfig(BaseModel):
     num_gpus: float = Field(default=0, ge=0, description="GPUs reserved for a replica")
     threads: int = Field(default=1, ge=1, description="CPU threads of a forward pass")
     max_body_bytes: int = Field(default=10 * 1024 * 1024, ge=1)
-    max_pixels: int = Field(default=MAX_PIXELS, ge=1)
+    max_pixels: int = Field(
+        default=25_000_000, ge=1, le=MAX_PIXELS, description="checked before decoding"
+    )
     max_batch_size: int = Field(default=32, ge=1)
     batch_wait_timeout_s: float = Field(
         default=0, ge=0, description="how long an idle model waits for company to its first image"

@@ -23,6 +23,7 @@ from model.image import InputSpec, UInt8Array, decode
 from service import monitor
 from service.answer import ClassifyResponse, ModelName, answer
 from service.errors import (
+    CANCELLED,
     OK,
     BadParameterError,
     BodyTooLargeError,
@@ -98,11 +99,12 @@ class Engine:
         self._idle.set()
         self._decoders = ThreadPoolExecutor(2, thread_name_prefix="decode")
         self._forward = ThreadPoolExecutor(1, thread_name_prefix="forward")
-        self._show_counters()
+        self.standing = self._standing()
+        self.tally.merge(self.standing)
 
     async def answer(self, protocol: str, read: Callable[[], Awaitable[Ask]]) -> ClassifyResponse:
         """Read, classify and count one request; raises nothing but ``Fault``."""
-        start, code = time.perf_counter(), "cancelled"
+        start, code = time.perf_counter(), CANCELLED.code
         try:
             with self._admitted():
                 response = await self._classify(await self._read(read))
@@ -164,7 +166,8 @@ class Engine:
                 raise BadParameterError(f"alpha is {ask.alpha:g}: expected a number in (0, 1)")
             self._predictor.check_alpha(ask.alpha)
         if ask.top_k is not None and ask.top_k < 1:
-            raise BadParameterError(f"top_k is {ask.top_k}: expected an integer of at least 1")
+            shown = str(ask.top_k)[:40]
+            raise BadParameterError(f"top_k is {shown}: expected an integer of at least 1")
         if len(ask.id) > MAX_ID_LENGTH:
             raise BadParameterError(
                 f"id has {len(ask.id)} characters: expected at most {MAX_ID_LENGTH}"
@@ -213,11 +216,13 @@ class Engine:
     def _class_metric(self, index: int) -> str:
         return self._labels[index] if index < MAX_CLASS_METRICS else "other"
 
-    def _show_counters(self) -> None:
-        """Counters that begin at zero let ``rate()`` see their first event."""
+    def _standing(self) -> Tally:
+        """What shows before any request: counters at zero, so ``rate()`` sees their first event."""
+        tally = Tally()
         for labels in (("accept", "none"), ("abstain", "ambiguous"), ("reject", "atypical_input")):
-            self.tally.count(monitor.DECISIONS, *labels, by=0)
+            tally.count(monitor.DECISIONS, *labels, by=0)
         for index in range(min(len(self._labels), MAX_CLASS_METRICS + 1)):
-            self.tally.count(monitor.PREDICTIONS, self._class_metric(index), by=0)
-        self.tally.count(monitor.SHED, by=0)
-        self.tally.count(monitor.MODEL_INFO, self._model.name, self._model.version)
+            tally.count(monitor.PREDICTIONS, self._class_metric(index), by=0)
+        tally.count(monitor.SHED, by=0)
+        tally.count(monitor.MODEL_INFO, self._model.name, self._model.version)
+        return tally

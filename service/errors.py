@@ -61,6 +61,13 @@ class SlowBodyError(ServiceError):
         super().__init__(f"the request did not arrive completely within {seconds:g} seconds")
 
 
+class ClientGoneError(ServiceError):
+    """The connection ended before the request had arrived: nobody is left to answer."""
+
+    def __init__(self) -> None:
+        super().__init__("the client went away before its request had arrived completely")
+
+
 class OverloadedError(ServiceError):
     """More requests than the replica admits; worth trying again."""
 
@@ -83,6 +90,8 @@ class Status:
 
 
 INTERNAL = Status(code="internal", http=500, grpc=grpc.StatusCode.INTERNAL)
+#: Nobody waits for this answer; 499 is what HAProxy's and nginx's logs call it.
+CANCELLED = Status(code="cancelled", http=499, grpc=grpc.StatusCode.CANCELLED)
 
 _BAD = grpc.StatusCode.INVALID_ARGUMENT
 _BUSY = grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -106,6 +115,7 @@ TABLE: tuple[tuple[type[Exception], Status], ...] = (
         SlowBodyError,
         Status(code="slow_body", http=408, grpc=grpc.StatusCode.DEADLINE_EXCEEDED),
     ),
+    (ClientGoneError, CANCELLED),
     (OverloadedError, Status(code="overloaded", http=429, grpc=_BUSY, retry_after_s=1)),
     (
         NotReadyError,

@@ -12,15 +12,16 @@ from typing import Any
 
 import grpc
 from google.protobuf import json_format
+from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 
 from service.engine import Ask, Engine
-from service.errors import Fault, NotFoundError, Status, fault_of
+from service.errors import BadParameterError, Fault, NotFoundError, Status, fault_of
 from service.protos import classifier_pb2
 
 #: What Ray Serve registers (``gRPCOptions.grpc_servicer_functions``).
 SERVICER_FUNCTIONS = (
-    "service.protos.classifier_pb2_grpc.add_ClassifierServicer_to_server",
+    "service.grpc_api.add_classifier_to_server",
     "grpc_health.v1.health_pb2_grpc.add_HealthServicer_to_server",
 )
 
@@ -39,6 +40,10 @@ class GrpcFace:
         """One image in, one verdict out."""
 
         async def read() -> Ask:
+            if isinstance(request, bytes):
+                raise BadParameterError(
+                    "the message cannot be read: expected an oodgate.v1.ClassifyRequest"
+                )
             return Ask(
                 image=request.image,
                 alpha=request.alpha if request.HasField("alpha") else None,
@@ -72,6 +77,25 @@ class GrpcFace:
         _refuse(grpc_context, Fault(_UNIMPLEMENTED, text))
         raise NotImplementedError(text)  # a stream's status is only sent when it fails
         yield  # an async generator that yields nothing
+
+
+def add_classifier_to_server(servicer: Any, server: Any) -> None:
+    """As the generated function does, but a message that cannot be read reaches ``Classify``."""
+    handler = grpc.unary_unary_rpc_method_handler(
+        servicer.Classify,
+        request_deserializer=_parsed,
+        response_serializer=classifier_pb2.ClassifyResponse.SerializeToString,
+    )
+    service = grpc.method_handlers_generic_handler("oodgate.v1.Classifier", {"Classify": handler})
+    server.add_generic_rpc_handlers((service,))
+
+
+def _parsed(data: bytes) -> Any:
+    """The request, or its bytes as they are: of an error here gRPC tells the client the type."""
+    try:
+        return classifier_pb2.ClassifyRequest.FromString(data)
+    except DecodeError:
+        return data
 
 
 def _refuse(context: Any, fault: Fault) -> None:

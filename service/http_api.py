@@ -7,14 +7,18 @@ the framework's own included, is ``{"error": ..., "code": ...}``.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from typing import Any
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
+from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse
 from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.answer import ClassifyResponse, ErrorResponse
 from service.docs_page import docs_page
@@ -23,6 +27,7 @@ from service.errors import (
     TABLE,
     BadParameterError,
     BodyTooLargeError,
+    ClientGoneError,
     Fault,
     MethodNotAllowedError,
     NotFoundError,
@@ -34,6 +39,11 @@ from service.parameters import ask
 
 #: Room for the boundaries, headers and small fields of a multipart body.
 ENVELOPE_BYTES = 64 * 1024
+
+#: How long a client may go on sending what is over the limit before it is answered.
+DRAIN_S = 5.0
+
+Value = TypeVar("Value")
 
 DESCRIPTION = """
 Classifies an image and says whether it belongs to the training distribution at all. Every answer
@@ -90,13 +100,27 @@ def create_app(engine: Engine, exposition: Callable[[], Awaitable[bytes]]) -> Fa
         version="1",
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,
     )
+    app.add_middleware(_HeadAsGet)
     app.add_exception_handler(Fault, _on_fault)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(Exception, _on_exception)
     _add_classify(app, engine)
     _add_operations(app, exposition)
     return app
+
+
+class _HeadAsGet:
+    """HEAD is answered as GET is; the server leaves the body away."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] == "HEAD":
+            scope = {**scope, "method": "GET"}
+        await self._app(scope, receive, send)
 
 
 def _add_classify(app: FastAPI, engine: Engine) -> None:
@@ -151,57 +175,73 @@ def _add_operations(app: FastAPI, exposition: Callable[[], Awaitable[bytes]]) ->
 
 
 async def _read(request: Request, limit: int) -> Ask:
-    texts = _single(request.query_params.multi_items())
+    query = request.query_params.multi_items()
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
-        return ask(await _body(request, limit, limit), texts)
+        return ask(await _body(request, limit, limit), _single(query))
     body = await _body(request, limit + ENVELOPE_BYTES, limit)
     form = await _form(request.headers, body)
     try:
-        image = form.get("image")
+        fields = _single(form.multi_items())
+        image = fields.pop("image", None)
         if not isinstance(image, UploadFile):
             raise BadParameterError("the form has no file field `image`: expected the image there")
-        fields = [(name, value) for name, value in form.multi_items() if name != "image"]
-        for name, value in fields:
-            if not isinstance(value, str):
-                raise BadParameterError(f"the form field {name[:40]!r} is a file: expected text")
-        texts = _single([*texts.items(), *((n, v) for n, v in fields if isinstance(v, str))])
-        return ask(await image.read(), texts)
+        texts = [(name, value) for name, value in fields.items() if isinstance(value, str)]
+        return ask(await image.read(), _single([*query, *texts]))
     finally:
         await form.close()
 
 
-def _single(pairs: list[tuple[str, str]]) -> dict[str, str]:
+def _single(pairs: Iterable[tuple[str, Value]]) -> dict[str, Value]:
     """Refuse a parameter that is given twice: which one is meant cannot be known."""
-    texts: dict[str, str] = {}
+    values: dict[str, Value] = {}
     for name, value in pairs:
-        if name in texts:
+        if name in values:
             raise BadParameterError(f"the parameter {name[:40]!r} is given more than once")
-        texts[name] = value
-    return texts
+        values[name] = value
+    return values
 
 
 async def _body(request: Request, bound: int, limit: int) -> bytes:
     """The body, up to ``bound`` bytes; the message of a longer one names ``limit``.
 
-    A client that has said it will send too much is refused before a byte is read. Some of what it
-    sends is read and dropped all the same: many clients look for an answer only after sending.
+    A client that asks first (``Expect: 100-continue``) is refused before it sends.
     """
     declared = request.headers.get("content-length", "")
     too_large = declared.isdecimal() and int(declared) > bound
+    if too_large and "expect" in request.headers:
+        raise BodyTooLargeError(limit)
+    stream = request.stream()
+    try:
+        body = None if too_large else await _collect(stream, bound)
+        if body is None:
+            await _drain(stream, 4 * bound)
+            raise BodyTooLargeError(limit)
+        return body
+    except ClientDisconnect:
+        raise ClientGoneError from None
+
+
+async def _collect(stream: AsyncIterator[bytes], bound: int) -> bytes | None:
+    """All of it, or None as soon as it is more than ``bound`` bytes."""
     chunks: list[bytes] = []
     received = 0
-    async for chunk in request.stream():
+    async for chunk in stream:
         received += len(chunk)
-        too_large = too_large or received > bound
-        if too_large:
-            chunks.clear()
-            if received > 4 * bound:
-                break
-        else:
-            chunks.append(chunk)
-    if too_large:
-        raise BodyTooLargeError(limit)
+        if received > bound:
+            return None
+        chunks.append(chunk)
     return b"".join(chunks)
+
+
+async def _drain(stream: AsyncIterator[bytes], bound: int) -> None:
+    """Drop what still comes, within bounds: many clients look for an answer only after sending."""
+    received = 0
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(DRAIN_S):
+            async for chunk in stream:
+                received += len(chunk)
+                if received > bound:
+                    return
 
 
 async def _form(headers: Headers, body: bytes) -> FormData:
@@ -222,7 +262,7 @@ def _error_responses() -> dict[int | str, dict[str, Any]]:
     """One OpenAPI response a status, naming its codes."""
     codes: dict[int | str, list[str]] = {}
     for _, status in TABLE:
-        if status.code not in ("not_found", "method_not_allowed"):
+        if status.code not in ("not_found", "method_not_allowed", "cancelled"):
             codes.setdefault(status.http, []).append(status.code)
     codes[500] = ["internal"]
     return {
@@ -248,12 +288,14 @@ async def _on_fault(request: Request, error: Exception) -> Response:
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # registered for nothing else  # noqa: S101
-    path = request.url.path[:100]
+    path = request.scope["path"][:100]
     if error.status_code == 404:
         return await _on_fault(request, NotFoundError(f"no such path: {path}; see /docs"))
     if error.status_code == 405:
         message = f"{path} does not take {request.method}; see /docs"
-        return await _on_fault(request, MethodNotAllowedError(message))
+        response = await _on_fault(request, MethodNotAllowedError(message))
+        response.headers.update(error.headers or {})  # which verbs it takes
+        return response
     return await _on_fault(request, BadParameterError("the request cannot be read"))
 
 

@@ -227,6 +227,7 @@ class Reporter:
 
     ``send`` is given (source, number, delta). A delta that could not be delivered is sent again
     with its number; meanwhile the tally adds up, in space bounded by the number of label values.
+    ``standing`` goes along each time: a Monitor that has restarted knows nothing of it.
     """
 
     def __init__(
@@ -234,11 +235,13 @@ class Reporter:
         tally: Tally,
         send: Callable[[str, int, Tally], Awaitable[None]],
         *,
+        standing: Tally,
         period_s: float = 1.0,
         timeout_s: float = 5.0,
     ) -> None:
         self._tally = tally
         self._send = send
+        self._standing = standing
         self._period_s = period_s
         self._timeout_s = timeout_s
         self._source = uuid.uuid4().hex
@@ -273,7 +276,9 @@ class Reporter:
 
     async def _deliver(self, delta: Tally) -> bool:
         try:
-            await asyncio.wait_for(self._send(self._source, self._number, delta), self._timeout_s)
+            # not wait_for: in Python 3.11 it may swallow the cancellation by ``stop``
+            async with asyncio.timeout(self._timeout_s):
+                await self._send(self._source, self._number, delta)
         except Exception as error:  # whatever is wrong with the Monitor is no fault of a request
             logger.warning("metrics could not be handed over, will try again: %r", error)
             return False
@@ -281,5 +286,6 @@ class Reporter:
 
     async def _run(self) -> None:
         while True:
-            await asyncio.sleep(self._period_s)
+            self._tally.merge(self._standing)
             await self.flush()
+            await asyncio.sleep(self._period_s)

@@ -26,16 +26,23 @@ def ask(image: bytes, texts: Mapping[str, str]) -> Ask:
     )
 
 
+def _plain(text: str) -> str:
+    """Refuse what Python reads as a number and nobody else does: spaces, ``1_0``, other digits."""
+    if not text.isascii() or not set(text).isdisjoint("_ \t\r\n\f\v"):
+        raise ValueError(text)
+    return text
+
+
 def _alpha(text: str) -> float:
     try:
-        return float(text)
+        return float(_plain(text))
     except ValueError:
         raise BadParameterError(f"alpha is {text[:40]!r}: expected a number in (0, 1)") from None
 
 
 def _top_k(text: str) -> int:
     try:
-        return int(text)
+        return int(_plain(text))
     except ValueError:
         raise BadParameterError(
             f"top_k is {text[:40]!r}: expected an integer of at least 1"

@@ -75,7 +75,7 @@ def train(
         "threads": threads,
     }
     config = _configured(recipe, data, seed, asked)
-    typer.echo(f"recipe {recipe}, as it stands: {find_recipe(recipe).expected}")
+    typer.echo(f"recipe {recipe}, as it stands: {find_recipe(recipe).expected}", err=True)
     _report(train_new(config, out), out)
 
 

@@ -153,7 +153,7 @@ def test_one_bit() -> None:
 
 @pytest.mark.parametrize("kind", [np.float32, np.int32])
 def test_pixels_without_a_range_are_refused(kind: type) -> None:
-    with pytest.raises(ImageError, match="8 or 16 bits"):
+    with pytest.raises(ImageError, match="8-bit grey or RGB"):
         decode(encoded(Image.fromarray(grey().astype(kind)), "TIFF"), GREY)
 
 

@@ -1,6 +1,8 @@
 import asyncio
+import io
 import json
 import logging
+import sys
 from typing import Any, cast
 
 import grpc
@@ -122,3 +124,23 @@ def test_metrics_without_a_monitor_are_not_ready_and_name_no_address() -> None:
     assert response.status_code == 503
     assert json.loads(response.text)["code"] == "not_ready"
     assert "10.0.0.7" not in response.text
+
+
+@pytest.mark.filterwarnings("ignore:Using extra keyword arguments on:DeprecationWarning")  # Ray's
+def test_an_incident_reaches_the_terminal_from_a_replica(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Serve replaces ``sys.stderr`` in a replica by one that drops what is written."""
+    from service.app import log_to_terminal
+
+    logger = logging.getLogger("oodgate")
+    monkeypatch.setattr(logger, "handlers", [])
+    monkeypatch.setattr(logger, "propagate", True)
+    with open(2, "w", closefd=False) as terminal:
+        monkeypatch.setattr(sys, "__stderr__", terminal)
+        monkeypatch.setattr(sys, "stderr", io.StringIO())
+        log_to_terminal()
+        fault = fault_of(KeyError("secret"))
+    shown = capfd.readouterr().err
+    assert fault.message.rsplit(" ", 1)[-1] in shown
+    assert "KeyError: 'secret'" in shown

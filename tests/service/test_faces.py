@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
+import grpc
 import httpx
 import numpy as np
 import pytest
@@ -15,11 +16,11 @@ from PIL import Image
 
 from calibration.conformal import UnsupportedAlphaError
 from model.image import InputSpec, UInt8Array
-from service import monitor
+from service import http_api, monitor
 from service.answer import ClassifyResponse, ModelName
 from service.engine import Ask, Engine, Item, Limits, Outcome
 from service.errors import Fault
-from service.grpc_api import GrpcFace
+from service.grpc_api import GrpcFace, add_classifier_to_server
 from service.http_api import create_app
 from service.predictor import Predictor
 from service.protos import classifier_pb2
@@ -182,6 +183,9 @@ def test_a_form_is_read_like_a_body_with_a_query() -> None:
         ("?alpha=0.001", png(), 400, "unsupported_alpha"),
         ("?top_k=0", png(), 400, "bad_parameter"),
         ("?top_k=1.5", png(), 400, "bad_parameter"),
+        ("?alpha=1_0e-2", png(), 400, "bad_parameter"),
+        ("?alpha=%200.1", png(), 400, "bad_parameter"),
+        ("?top_k=%D9%A3", png(), 400, "bad_parameter"),
         ("?aplha=0.1", png(), 400, "bad_parameter"),
         ("?alpha=0.1&alpha=0.2", png(), 400, "bad_parameter"),
         (f"?id={'x' * 257}", png(), 400, "bad_parameter"),
@@ -203,6 +207,7 @@ def test_bad_requests_over_http(query: str, body: bytes, status: int, code: str)
         lambda c: c.post("/v1/classify", files={"picture": ("a.png", png())}),
         lambda c: c.post("/v1/classify", files={"image": png()}, data={"alpha": "many"}),
         lambda c: c.post("/v1/classify?id=a", files={"image": png()}, data={"id": "b"}),
+        lambda c: c.post("/v1/classify", files={"image": png()}, data={"image": "text"}),
         lambda c: c.post(
             "/v1/classify", content=b"x", headers={"content-type": "multipart/form-data"}
         ),
@@ -228,13 +233,75 @@ def test_a_body_without_a_length_is_counted_while_it_arrives() -> None:
     assert response.json()["code"] == "body_too_large"
 
 
+def test_what_is_announced_as_too_large_is_not_asked_for() -> None:
+    """A client that waits for permission to send gets the answer in its place."""
+
+    async def unasked() -> Any:
+        raise AssertionError("the body was read")
+        yield b""
+
+    headers = {"content-length": "5001", "expect": "100-continue"}
+    response = over_http(lambda c: c.post("/v1/classify", content=unasked(), headers=headers))
+    assert (response.status_code, response.json()["code"]) == (413, "body_too_large")
+
+
+def test_a_stalled_upload_of_too_much_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_api, "DRAIN_S", 0.01)
+
+    async def stalled() -> Any:
+        yield bytes(1000)
+        await asyncio.Event().wait()
+
+    headers = {"content-length": "5001"}
+    response = over_http(lambda c: c.post("/v1/classify", content=stalled(), headers=headers))
+    assert (response.status_code, response.json()["code"]) == (413, "body_too_large")
+
+
+def test_a_client_that_goes_away_is_no_internal_error(caplog: pytest.LogCaptureFixture) -> None:
+    engine = make_engine()
+    messages = iter([{"type": "http.request", "body": b"x", "more_body": True}])
+
+    async def receive() -> Any:
+        return next(messages, {"type": "http.disconnect"})
+
+    async def send(message: Any) -> None:
+        """Nobody is left."""
+
+    scope = {"type": "http", "method": "POST", "path": "/v1/classify", "query_string": b""}
+    app = create_app(engine, _metrics)
+    asyncio.run(app({**scope, "headers": []}, receive, send))
+    assert engine.tally.values[monitor.REQUESTS.name, ("http", "cancelled")] == 1
+    assert not caplog.records
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status", "code"),
-    [("GET", "/nowhere", 404, "not_found"), ("GET", "/v1/classify", 405, "method_not_allowed")],
+    [
+        ("GET", "/nowhere", 404, "not_found"),
+        ("POST", "/v1/classify/", 404, "not_found"),
+        ("GET", "/v1/classify", 405, "method_not_allowed"),
+    ],
 )
 def test_the_frameworks_own_errors(method: str, path: str, status: int, code: str) -> None:
     response = over_http(lambda c: c.request(method, path))
     assert (response.status_code, response.json()["code"]) == (status, code)
+    assert response.headers.get("allow") == ("POST" if status == 405 else None)
+
+
+def test_a_path_is_named_as_it_was_asked() -> None:
+    response = over_http(lambda c: c.get("/a%0Ab"))
+    assert response.json()["error"] == "no such path: /a\nb; see /docs"
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/docs"])
+def test_head_is_answered_as_get(path: str) -> None:
+    assert over_http(lambda c: c.head(path)).status_code == 200
+
+
+def test_the_message_on_a_long_number_is_short() -> None:
+    response = over_http(lambda c: c.post(f"/v1/classify?top_k=-{'9' * 4000}", content=png()))
+    assert response.json()["code"] == "bad_parameter"
+    assert len(response.text) < 200
 
 
 def test_docs_need_no_other_server() -> None:
@@ -340,3 +407,40 @@ def test_warm_up_is_not_counted() -> None:
     engine.warm_up((1, 8))
     assert engine.tally.values == before
     assert not engine.tally.distributions
+
+
+def test_a_message_that_cannot_be_read_is_a_bad_request() -> None:
+    """gRPC itself would answer UNKNOWN with the name of a Python class."""
+    face = GrpcFace()
+    face.engine = make_engine()
+    handlers: list[Any] = []
+
+    class Server:
+        def add_generic_rpc_handlers(self, added: Any) -> None:
+            handlers.extend(added)
+
+    class Context:
+        code: grpc.StatusCode | None = None
+        details = ""
+
+        def set_code(self, code: grpc.StatusCode) -> None:
+            self.code = code
+
+        def set_details(self, details: str) -> None:
+            self.details = details
+
+    class Call:
+        method = "/oodgate.v1.Classifier/Classify"
+        invocation_metadata = ()
+
+    add_classifier_to_server(face, Server())
+    method = handlers[0].service(Call())
+    context = Context()
+    asyncio.run(method.unary_unary(method.request_deserializer(bytes([255] * 9)), context))
+    assert context.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert context.details == "the message cannot be read: expected an oodgate.v1.ClassifyRequest"
+    good = classifier_pb2.ClassifyRequest(image=png(5))
+    message = asyncio.run(
+        method.unary_unary(method.request_deserializer(good.SerializeToString()), context)
+    )
+    assert method.response_serializer(message) == message.SerializeToString()

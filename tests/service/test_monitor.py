@@ -83,7 +83,7 @@ def test_a_monitor_that_answers_late_or_not_at_all_loses_nothing() -> None:
             raise ConnectionError
 
     async def run() -> bytes:
-        reporter = Reporter(tally, unreliable)
+        reporter = Reporter(tally, unreliable, standing=Tally())
         for _ in range(20):
             tally.count(monitor.SHED)
             await reporter.flush()
@@ -98,7 +98,7 @@ def test_a_graceful_stop_flushes() -> None:
     keeper, tally = Monitor(), Tally()
 
     async def run() -> bytes:
-        reporter = Reporter(tally, keeper.record, period_s=3600)
+        reporter = Reporter(tally, keeper.record, standing=Tally(), period_s=3600)
         reporter.start()
         tally.count(monitor.SHED, by=3)
         await reporter.stop()
@@ -117,3 +117,28 @@ def test_a_gauge_is_set_and_a_counter_is_visible_at_zero() -> None:
     assert samples["oodgate_shed_total", ()] == 0
     labels = (("name", "digits"), ("version", "0123456789ab"))
     assert samples["oodgate_model_info", labels] == 1
+
+
+def test_a_monitor_that_restarts_is_told_the_standing_values_again() -> None:
+    first, second, standing = Monitor(), Monitor(), Tally()
+    standing.count(monitor.MODEL_INFO, "digits", "0123456789ab")
+    told = asyncio.Event()
+    keeper = first
+
+    async def send(source: str, number: int, delta: Tally) -> None:
+        await keeper.record(source, number, delta)
+        told.set()
+
+    async def run() -> bytes:
+        nonlocal keeper
+        reporter = Reporter(Tally(), send, standing=standing, period_s=0.001)
+        reporter.start()
+        await told.wait()
+        keeper = second
+        told.clear()
+        await told.wait()
+        await reporter.stop()
+        return await second.exposition()
+
+    labels = (("name", "digits"), ("version", "0123456789ab"))
+    assert _samples(asyncio.run(run()))["oodgate_model_info", labels] == 1

@@ -2,10 +2,12 @@ import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from service import processes
+from service import cluster, processes
+from service.config import ServiceConfig
 from service.startup import StartupError, check_ports, checked_host, free_ports
 
 
@@ -52,3 +54,10 @@ def test_a_reused_id_is_another_process() -> None:
     me = next(p for p in processes.descendants(os.getppid()) if p.pid == os.getpid())
     assert processes.alive(me)
     assert not processes.alive(me._replace(started=me.started + 1))
+
+
+def test_haproxy_waits_for_a_client_only_a_little_longer_than_the_service(tmp_path: Path) -> None:
+    """Its own hour lets half-sent requests hold all of its connections."""
+    config = ServiceConfig(bundle=tmp_path, read_timeout_s=2.5)
+    settings = cluster.environment(config, tmp_path, "127.0.0.1", haproxy=True)
+    assert 2.5 < float(settings["RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S"]) < 10
