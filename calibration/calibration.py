@@ -168,7 +168,7 @@ class Calibration:
             threshold=limit / steps,
             rejected=rejected,
             abstained=~rejected & (sets.sum(axis=1) > 1),
-            score=self._strangeness(density),
+            score=-np.log(rank / steps),
             unusual=self.reference.unusual(statistics) if statistics else [[] for _ in rows],
         )
 
@@ -290,11 +290,6 @@ class Calibration:
             return np.full(count, level), np.full(count, pac_rank(n, level, delta, MIN_RANK))
         ranks = [pac_rank(n, level, delta, MIN_RANK) for level in asked.tolist()]
         return asked, np.array(ranks, dtype=np.int64)
-
-    def _strangeness(self, density: FloatArray) -> FloatArray:
-        """|log p(x) - median of the reference|, nats; inf for what is not finite."""
-        finite = np.isfinite(density)
-        return np.where(finite, np.abs(density - self.reference.median), np.inf)
 
 
 @contextmanager

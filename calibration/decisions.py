@@ -19,7 +19,7 @@ class Decisions:
     - ``alpha``, ``threshold``: what was asked, and the PAC bound l'/(n + 1) that follows from it
     - ``rejected``: p_value <= threshold; ``abstained``: not rejected, but several classes in the
       set
-    - ``score``: strangeness, larger = stranger, inf for scores that are not finite
+    - ``score``: -ln p_value until a combined score exists; nats, larger = stranger
     - ``unusual``: per row up to three (statistic, own two-sided p), the most extreme first
     """
 

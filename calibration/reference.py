@@ -62,7 +62,6 @@ class Reference:
 
     held_out: FloatArray
     train: FloatArray
-    median: float
     names: tuple[str, ...]
     statistics: tuple[FloatArray, ...]
     centre: FloatArray
@@ -80,7 +79,6 @@ class Reference:
         return cls(
             held_out=np.sort(log_prob[cal]),
             train=np.sort(log_prob[train]),
-            median=float(np.median(log_prob[cal])),
             names=tuple(columns),
             statistics=tuple(columns.values()),
             centre=middle,

@@ -23,13 +23,15 @@ class RowsError(CalibrationError):
     """A record whose size does not fit its counts."""
 
 
-def content_digests(pixels: npt.NDArray[np.uint8]) -> Digests:
+def content_digests(pixels: npt.NDArray[np.uint8], levels: int) -> Digests:
     """SHA-256 of each image's shape and pixels, (N, C, H, W) to (N, 32).
 
-    Of pixels as the model takes them, so the same image in another file format has the same sum.
+    Of the ``levels`` grey values that the model tells apart, so whatever is the same image to the
+    model has the same sum, however it was stored.
     """
-    shape = np.array(pixels.shape[1:], dtype="<i8").tobytes()
-    sums = [hashlib.sha256(shape + image.tobytes()).digest() for image in pixels]
+    shape = np.array([*pixels.shape[1:], levels], dtype="<i8").tobytes()
+    seen = ((pixels.astype(np.uint32) * (levels - 1) + 127) // 255).astype(np.uint8)
+    sums = [hashlib.sha256(shape + image.tobytes()).digest() for image in seen]
     return np.frombuffer(b"".join(sums), dtype=np.uint8).reshape(-1, 32)
 
 

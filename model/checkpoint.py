@@ -36,7 +36,8 @@ class Checkpoint:
     @property
     def spec(self) -> InputSpec:
         """How an encoded image becomes this model's input."""
-        return InputSpec(shape=self.classifier.config.input_shape)
+        config = self.classifier.config
+        return InputSpec(shape=config.input_shape, levels=config.levels)
 
 
 def config_bytes(config: FlowConfig, class_labels: tuple[str, ...]) -> bytes:

@@ -14,9 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import Image, ImageOps
-from torchvision.transforms.v2 import functional as tv
 
 UInt8Array = npt.NDArray[np.uint8]
 
@@ -80,12 +78,13 @@ class ImageTooLargeError(ImageError):
 class InputSpec:
     """What a model takes: the preprocessing that travels with its weights.
 
-    ``shape`` is (channels, height, width) with 1 or 3 channels. Images of another size are
-    stretched to it by bilinear interpolation with antialiasing: nothing is cropped away, since a
-    gate must see the whole image.
+    ``shape`` is (channels, height, width) with 1 or 3 channels, ``levels`` the number of grey
+    values that the model tells apart. Images of another size are stretched to it by bilinear
+    interpolation with antialiasing: nothing is cropped away, since a gate must see the whole image.
     """
 
     shape: tuple[int, int, int]
+    levels: int = 256
 
     def __post_init__(self) -> None:
         """Refuse a shape that no image can be brought to."""
@@ -116,7 +115,7 @@ def decode(data: bytes, spec: InputSpec, max_pixels: int = MAX_PIXELS) -> UInt8A
     warnings.filterwarnings("ignore", module=r"PIL\.")
     image = _open(data, max_pixels)
     try:
-        pixels = _to_channels(ImageOps.exif_transpose(image), spec.shape[0])
+        return _pixels(ImageOps.exif_transpose(image), spec.shape)
     except ImageError:
         raise
     except Exception as error:  # whatever a decoder raises on hostile bytes
@@ -124,7 +123,6 @@ def decode(data: bytes, spec: InputSpec, max_pixels: int = MAX_PIXELS) -> UInt8A
             f"the {image.format} image is truncated or damaged: its pixels could not be read to "
             "the end; send the complete file"
         ) from error
-    return _resize(pixels, spec.shape)
 
 
 def _open(data: bytes, max_pixels: int) -> Image.Image:
@@ -165,8 +163,13 @@ def _unreadable(data: bytes) -> ImageError:
     )
 
 
-def _to_channels(image: Image.Image, channels: int) -> UInt8Array:
-    """First frame to uint8 (C, H, W): alpha over white, grey by luma (ITU-R 601-2)."""
+def _pixels(image: Image.Image, shape: tuple[int, int, int]) -> UInt8Array:
+    """First frame to uint8 (C, H, W): alpha over white, grey by luma (ITU-R 601-2).
+
+    Resized in Pillow's integer arithmetic: the same pixels, and so the same content hash and
+    score, on every processor, which vectorised float or uint8 kernels do not give.
+    """
+    channels, height, width = shape
     if image.mode.startswith("I;16"):
         wide = np.asarray(image, dtype=np.uint32)
         image = Image.fromarray(((wide * 255 + 32767) // 65535).astype(np.uint8))
@@ -178,13 +181,8 @@ def _to_channels(image: Image.Image, channels: int) -> UInt8Array:
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
         image = Image.alpha_composite(white, rgba).convert("RGB")
-    mode = "L" if channels == 1 else "RGB"
-    pixels = np.array(image.convert(mode), dtype=np.uint8)
+    image = image.convert("L" if channels == 1 else "RGB")
+    if image.size != (width, height):
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
+    pixels = np.array(image, dtype=np.uint8)
     return pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
-
-
-def _resize(pixels: UInt8Array, shape: tuple[int, int, int]) -> UInt8Array:
-    if pixels.shape == shape:
-        return pixels
-    resized = tv.resize(torch.from_numpy(pixels), list(shape[1:]), antialias=True)
-    return np.asarray(resized.numpy(), dtype=np.uint8)

@@ -11,8 +11,9 @@ from torch import Tensor
 from model.classifier import ClassifierOutput
 
 #: Steps to which scores are rounded, in their own units. Float32 sums differ in their last bits
-#: with the size of the batch; a rank among stored scores must not, not even for an image that is
-#: itself among them. The steps are far above such differences and far below any score's spread.
+#: with the size of the batch; so that a rank among stored scores does not, even for an image that
+#: is itself among them, the steps are far above such differences and far below any score's spread.
+#: A score at the edge of a step may still move by one of them.
 RESOLUTION = {
     "log_prob": 1e-2,
     "ladj": 1e-2,

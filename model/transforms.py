@@ -220,7 +220,7 @@ def dct_matrix(n: int) -> Tensor:
 class Normalize(Transform):
     """Fixed per-channel standardisation of pixels in [0, 1]: z = (x - mean) / std.
 
-    The figures come from the training rows and travel with the weights.
+    The figures come from the first training rows and travel with the weights.
     """
 
     mean: Tensor

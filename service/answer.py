@@ -47,7 +47,9 @@ class ClassProbability(_Part):
 class Scores(_Part):
     """Unitless score and density; for diagnosis and drift, the p-value decides."""
 
-    score: float | None = Field(description="the statistic whose rank is the p-value")
+    score: float | None = Field(
+        description="-ln p_value until a combined score exists; higher = more atypical"
+    )
     log_prob: float | None = Field(description="log p(x) in nats, pixels scaled to [0, 1]")
     bits_per_dim: float | None
 

@@ -127,7 +127,7 @@ class Bundle:
                 "two was changed or damaged, restore the bundle from its source"
             )
         manifest = Manifest.from_bytes(manifest_bytes)
-        contents = {name: _verified(path, name, manifest.files) for name in FILES}
+        contents = {name: verified(path, name, manifest.files) for name in FILES}
         try:
             return cls(
                 path=path,
@@ -192,7 +192,8 @@ def _read(folder: Path, name: str) -> bytes:
         raise BundleError(f"{folder / name}: {error.strerror}; expected a bundle there") from error
 
 
-def _verified(folder: Path, name: str, files: Mapping[str, FileSeal]) -> bytes:
+def verified(folder: Path, name: str, files: Mapping[str, FileSeal]) -> bytes:
+    """The bytes of one file; raises ``BundleError`` where they are not as ``files`` has sealed."""
     if name not in files:
         raise BundleError(f"{folder / MANIFEST}: lists no {name}; expected {', '.join(FILES)}")
     content, expected = _read(folder, str(PurePosixPath(name))), files[name]

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import math
 import os
 import shutil
 import signal
@@ -98,7 +99,8 @@ def _config(
 
     cores = os.cpu_count() or 1
     if num_gpus is None:
-        num_gpus = min(1.0, torch.cuda.device_count() / replicas)
+        gpus = torch.cuda.device_count()  # equal shares that fit: each replica on one device
+        num_gpus = 1 / math.ceil(replicas / gpus) if gpus else 0
     shares = {
         "bundle": bundle.resolve(),
         "replicas": replicas,

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 
 DATA_HELP = (
-    "digits, NAME[:split] of a torchvision data set, a folder with one sub-folder a class, or "
-    "Parquet with columns image and label."
+    "digits[:split], NAME[:split] of a torchvision data set, a folder with one sub-folder a class, "
+    "a folder or glob of images without labels, or Parquet (file, folder, URL) with columns image "
+    "and label."
 )
 
 
@@ -35,19 +36,29 @@ def train(
             min=0,
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Decides split, weights, order and noise.", min=0)] = 0,
+    seed: Annotated[
+        int | None,
+        typer.Option(help="Decides split, weights, order and noise; 0 if left out.", min=0),
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="Instead of the recipe's.", min=1)] = None,
     batch_size: Annotated[int | None, typer.Option(help="Instead of the recipe's.", min=1)] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Instead of the recipe's.")] = None,
     fit_rows: Annotated[
-        int, typer.Option(help="Rows held out to fit the gate (30% of a small set at most).", min=1)
-    ] = 5000,
+        int | None,
+        typer.Option(
+            help="Rows held out to fit the gate; 5000 if left out, and with the next no more than "
+            "30% of the data.",
+            min=1,
+        ),
+    ] = None,
     cal_rows: Annotated[
-        int, typer.Option(help="Rows held out to calibrate its p-values.", min=1)
-    ] = 5000,
+        int | None,
+        typer.Option(help="Rows held out to calibrate its p-values; 5000 if left out.", min=1),
+    ] = None,
     threads: Annotated[
-        int, typer.Option(help="CPU threads; small models are no faster with more.", min=1)
-    ] = 1,
+        int | None,
+        typer.Option(help="CPU threads, 1 if left out; small models gain nothing by more.", min=1),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in --out, to the same result.")
     ] = False,
@@ -60,13 +71,9 @@ def train(
     from train.run import resume as resume_run
     from train.run import train_new
 
-    if resume:
-        _report(resume_run(out), out)
-        return
-    if not data or not recipe:
-        raise RecipeError("--data and --recipe are needed to start a run (or --resume to go on)")
     asked = {
         "beta": beta,
+        "seed": seed,
         "epochs": epochs,
         "batch_size": batch_size,
         "learning_rate": learning_rate,
@@ -74,18 +81,22 @@ def train(
         "cal_rows": cal_rows,
         "threads": threads,
     }
-    config = _configured(recipe, data, seed, asked)
+    given = {name: value for name, value in asked.items() if value is not None}
+    if resume:
+        if data or recipe or given:
+            raise RecipeError("--resume goes on with the settings of the run: give only --out")
+        _report(resume_run(out), out)
+        return
+    if not data or not recipe:
+        raise RecipeError("--data and --recipe are needed to start a run (or --resume to go on)")
+    config = _configured(recipe, data, given)
     typer.echo(f"recipe {recipe}, as it stands: {find_recipe(recipe).expected}", err=True)
     _report(train_new(config, out), out)
 
 
-def _configured(
-    recipe: str, data: str, seed: int, asked: dict[str, int | float | None]
-) -> TrainConfig:
-    config = find_recipe(recipe).train_config(data=data, seed=seed)
-    given = {name: value for name, value in asked.items() if value is not None}
+def _configured(recipe: str, data: str, given: dict[str, int | float]) -> TrainConfig:
     try:
-        return replace(config, **given)  # type: ignore[arg-type]
+        return replace(find_recipe(recipe).train_config(data=data), **given)  # type: ignore[arg-type]
     except ValueError as error:
         raise RecipeError(str(error)) from error
 

@@ -44,6 +44,13 @@ class ImageRows:
     class_labels: tuple[str, ...] | None
     read: Callable[[], Iterator[Row]]
 
+    def __post_init__(self) -> None:
+        """Classes are matched by name, so two of one name would become one class."""
+        labels = self.class_labels or ()
+        twice = sorted({label for label in labels if labels.count(label) > 1})
+        if twice:
+            raise DataError(f"{self.spec}: class names {twice[:5]} stand for two classes each")
+
     def __len__(self) -> int:
         return self.size
 
@@ -57,6 +64,9 @@ def open_data(spec: str) -> ImageRows:
         raise DataError("DATA is empty: expected a data set name, a folder, a glob or Parquet")
     if "://" in spec:
         return _parquet_rows(spec, spec)
+    name, _, split = spec.partition(":")
+    if name.lower() == "digits":
+        return _digits_rows(spec, split or "train")
     path = Path(spec)
     if path.is_dir():
         return _folder_rows(spec, path)
@@ -65,11 +75,10 @@ def open_data(spec: str) -> ImageRows:
             return _parquet_rows(spec, str(path))
         return _file_rows(spec, [path])
     if glob.has_magic(spec):
-        found = (Path(name) for name in sorted(glob.glob(spec, recursive=True)))
+        found = [Path(found) for found in sorted(glob.glob(spec, recursive=True))]
+        if any(path.suffix == ".parquet" for path in found):
+            raise DataError(f"{spec}: a glob of Parquet; name its folder instead")
         return _file_rows(spec, [path for path in found if path.is_file()])
-    name, _, split = spec.partition(":")
-    if name.lower() == "digits":
-        return _digits_rows(spec, split or "train")
     return _torchvision_rows(spec, name, split or "train")
 
 

@@ -76,7 +76,7 @@ def load_images(
         ids=tuple(ids),
         pixels=pixels,
         labels=np.array(labels, dtype=np.int64),
-        digests=content_digests(pixels),
+        digests=content_digests(pixels, spec.levels),
     )
 
 

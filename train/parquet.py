@@ -15,6 +15,9 @@ import pyarrow.fs as pafs
 
 from train.data import DataError, ImageRows, Row
 
+#: More classes than this without names are an id column taken for labels.
+MAX_UNNAMED_CLASSES = 100_000
+
 
 def parquet_rows(spec: str, location: str) -> ImageRows:
     """The rows at ``location``, a path or a URL; ``spec`` is what errors call it."""
@@ -102,6 +105,15 @@ def _class_names(spec: str, dataset: pads.Dataset) -> tuple[str, ...]:
         return tuple(str(name) for name in features["label"]["names"])
     except KeyError:  # no names there
         labels = dataset.to_table(columns=["label"])["label"].drop_null().to_pylist()
-        return tuple(str(label) for label in range(max(labels, default=-1) + 1))
+        return _numbered(spec, max(labels, default=-1) + 1)
     except (ValueError, TypeError) as error:
         raise DataError(f"{spec}: metadata of the schema is not readable: {error}") from error
+
+
+def _numbered(spec: str, count: int) -> tuple[str, ...]:
+    """Labels without names are called by their numbers."""
+    if count > MAX_UNNAMED_CLASSES:
+        raise DataError(
+            f"{spec}: label {count - 1:,} and no class names; is the column really a class index?"
+        )
+    return tuple(str(label) for label in range(count))

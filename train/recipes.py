@@ -45,7 +45,7 @@ class Recipe:
             seed=seed,
         )
 
-    def train_config(self, *, data: str, seed: int) -> TrainConfig:
+    def train_config(self, *, data: str) -> TrainConfig:
         """The training settings, before what a user changes."""
         return TrainConfig(
             recipe=self.name,
@@ -55,7 +55,6 @@ class Recipe:
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
             label_smoothing=self.label_smoothing,
-            seed=seed,
         )
 
 

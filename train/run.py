@@ -63,8 +63,8 @@ def train_new(config: TrainConfig, out: Path, stop_at: int | None = None) -> Sto
         raise CheckpointError(
             f"{out} already holds a run: choose another --out, or go on with it by --resume"
         )
-    rows = load_training_set(config, find_recipe(config.recipe).input_shape)
     recipe = find_recipe(config.recipe)
+    rows = load_training_set(config, InputSpec(shape=recipe.input_shape, levels=recipe.levels))
     flow = recipe.flow_config(len(rows.class_labels), config.seed)
     out.mkdir(parents=True, exist_ok=True)
     write_atomic(out / ROWS_FILE, rows.record.to_bytes())
@@ -84,7 +84,7 @@ def resume(out: Path) -> Stopped:
         counters = Counters(step=progress["steps"], seconds=progress["seconds"])
         return Stopped(counters=counters, finished=True, figures=progress["last_epoch"])
     flow = FlowConfig.from_dict(run["flow"])
-    rows = load_training_set(config, flow.input_shape)
+    rows = load_training_set(config, InputSpec(shape=flow.input_shape, levels=flow.levels))
     if rows.record.to_bytes() != (out / ROWS_FILE).read_bytes():
         raise DataError(f"{config.data} has changed since the run in {out} began: start a new one")
     torch.set_num_threads(config.threads)
@@ -93,14 +93,14 @@ def resume(out: Path) -> Stopped:
     return _finish(out, config, rows, classifier, trainer.run(trainer.resume()))
 
 
-def load_training_set(config: TrainConfig, shape: tuple[int, int, int]) -> TrainingSet:
+def load_training_set(config: TrainConfig, spec: InputSpec) -> TrainingSet:
     """Read, decode and split DATA; the held-out rows' pixels are dropped here."""
     source = open_data(config.data)
     if source.class_labels is None:
         raise DataError(
             f"{config.data} has no labels: expected a folder a class, or a label column"
         )
-    images = load_images(source, InputSpec(shape=shape), source.class_labels, watch)
+    images = load_images(source, spec, source.class_labels, watch)
     if (images.labels == UNLABELLED).any():
         first = images.ids[int(np.argmax(images.labels == UNLABELLED))]
         raise DataError(f"{config.data}: row {first} has no label: training needs one for each row")

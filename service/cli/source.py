@@ -20,7 +20,7 @@ from model.checkpoint import (
     CheckpointError,
     parse_model,
 )
-from service.bundle import MODEL_CONFIG, MODEL_WEIGHTS, Bundle
+from service.bundle import MODEL_CONFIG, MODEL_WEIGHTS, Bundle, verified
 from service.catalog import find_bundle
 from train.run import MODEL_FOLDER, ROWS_FILE, RUN_FILE, SCORES_FILE, read_run
 
@@ -84,8 +84,8 @@ def _from_bundle(bundle: Bundle) -> Source:
     return Source(
         name=bundle.name,
         checkpoint=bundle.checkpoint,
-        config=(bundle.path / MODEL_CONFIG).read_bytes(),
-        weights=(bundle.path / MODEL_WEIGHTS).read_bytes(),
+        config=verified(bundle.path, MODEL_CONFIG, bundle.manifest.files),
+        weights=verified(bundle.path, MODEL_WEIGHTS, bundle.manifest.files),
         record=bundle.rows,
         training_scores=table.filter(pc.equal(table["split"], "train")),
         training=bundle.manifest.training,

@@ -81,7 +81,7 @@ def test_every_field_is_what_it_says(calibration: Calibration, scores: Scores) -
     assert found.abstained.any()
     assert set(found.alpha) == {0.05}
     assert set(found.threshold) == {calibration.threshold()}
-    assert np.array_equal(found.score, np.abs(log_prob - np.median(reference.held_out)))
+    assert np.array_equal(found.score, -np.log(found.p_value))
 
 
 def test_both_promises_hold(calibration: Calibration) -> None:
@@ -166,7 +166,7 @@ def test_a_density_that_is_no_number_is_rejected(calibration: Calibration, bad: 
     assert found.rejected.tolist() == [True, False]
     assert found.p_value[0] == found.p_typicality[0] == MIN_RANK / (N + 1)
     assert found.p_train[0] == 0
-    assert found.score[0] == np.inf
+    assert found.score[0] == -np.log(2 / (N + 1))
     assert np.isfinite(found.posterior).all()
 
 

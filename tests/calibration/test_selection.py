@@ -119,13 +119,22 @@ def test_a_record_that_does_not_fit_its_counts(content: bytes, counts: dict[str,
         RowRecord.from_bytes(content, counts)
 
 
+def test_what_a_model_cannot_tell_apart_has_one_digest() -> None:
+    """A digit written by truncation instead of rounding is the same digit to 17 levels."""
+    levels = np.arange(17, dtype=np.float64).reshape(1, 1, 1, 17) * 255 / 16
+    rounded, cut = np.rint(levels).astype(np.uint8), levels.astype(np.uint8)
+    assert not np.array_equal(rounded, cut)
+    np.testing.assert_array_equal(content_digests(rounded, 17), content_digests(cut, 17))
+    assert not np.array_equal(content_digests(rounded, 256), content_digests(cut, 256))
+
+
 def test_content_digests_are_of_shape_and_pixels() -> None:
     images = np.random.default_rng(0).integers(0, 256, (3, 1, 2, 4), dtype=np.uint8)
-    found = content_digests(images)
+    found = content_digests(images, 256)
     assert found.shape == (3, 32)
-    np.testing.assert_array_equal(content_digests(images[1:2])[0], found[1])
-    np.testing.assert_array_equal(content_digests(np.asfortranarray(images)), found)
-    assert not is_in(content_digests(images.reshape(3, 1, 4, 2)), found).any()
+    np.testing.assert_array_equal(content_digests(images[1:2], 256)[0], found[1])
+    np.testing.assert_array_equal(content_digests(np.asfortranarray(images), 256), found)
+    assert not is_in(content_digests(images.reshape(3, 1, 4, 2), 256), found).any()
 
 
 def test_is_in() -> None:

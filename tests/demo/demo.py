@@ -70,9 +70,9 @@ class Client:
         self._asked += 1
         return self.over_grpc(image) if self._asked % 2 else _verdict(self.over_http(image))
 
-    def over_http(self, image: bytes) -> dict[str, Any]:
+    def over_http(self, image: bytes, query: str = "") -> dict[str, Any]:
         """The whole JSON answer."""
-        self._http.request("POST", "/v1/classify", image, {"Content-Type": "image/png"})
+        self._http.request("POST", f"/v1/classify{query}", image, {"Content-Type": "image/png"})
         response = self._http.getresponse()
         body = response.read()
         if response.status != 200:
@@ -210,7 +210,7 @@ def main() -> None:
         raise
     with served(bundle, port, grpc_port) as client:
         digits, labels = held_out_digits()
-        example = client.over_http(png(digits[0]))
+        example = client.over_http(png(digits[0]), "?top_k=3")
         rows = [measure(client, "held-out digits", digits, example["alpha"], labels)]
         for name, images in strangers(digits).items():
             rows.append(measure(client, name, images, example["alpha"], None))

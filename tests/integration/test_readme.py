@@ -37,7 +37,8 @@ def script(port: int, grpc_port: int) -> str:
             parts.append(f"python - <<'BLOCK'\n{text}BLOCK\n")
         elif name == "bash":
             parts.append(text)
-    return "\n".join(parts).replace("8000", str(port)).replace("8001", str(grpc_port))
+    free = {"8000": str(port), "8001": str(grpc_port)}
+    return re.sub("8000|8001", lambda match: free[match[0]], "\n".join(parts))
 
 
 @pytest.fixture(scope="module")

@@ -161,4 +161,4 @@ def test_pixels_must_fit_exactly(trained: GenerativeClassifier, wrong: UInt8Arra
 
 
 def test_a_recorded_input_spec_is_the_model_s(bundle: Bundle) -> None:
-    assert bundle.spec == InputSpec(shape=(1, 8, 8))
+    assert bundle.spec == InputSpec(shape=(1, 8, 8), levels=17)

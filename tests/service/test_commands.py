@@ -199,6 +199,7 @@ ERRORS = {
         "train --data digits --recipe digits --learning-rate -1 --out {tmp}/o",
         "learning_rate -1.0",
     ),
+    "settings at resume": ("train --resume --epochs 9 --out {tmp}/o", "give only --out"),
     "nothing to resume": ("train --resume --out {tmp}/o", "not a training run"),
     "a run is there": (
         "train --data digits --recipe digits --out {checkpoint}",

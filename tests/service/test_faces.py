@@ -376,7 +376,7 @@ def test_the_event_loop_is_free_while_the_model_runs() -> None:
 
     class Slow(FakePredictor):
         def __call__(self, images: UInt8Array, alphas: Sequence[float | None]) -> list[Verdict]:
-            release.wait()
+            release.wait(60)
             return super().__call__(images, alphas)
 
     async def run() -> ClassifyResponse:

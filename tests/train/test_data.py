@@ -275,3 +275,27 @@ def test_a_failed_download_says_what_to_do(tmp_path: Path, monkeypatch: pytest.M
     )
     with pytest.raises(DataError, match=r"could not provide it \(no network\).*OODGATE_DATA"):
         open_data("mnist")
+
+
+def test_two_classes_of_one_name_are_refused(tmp_path: Path) -> None:
+    pq.write_table(named(table(), class_names=["crane", "crane"]), tmp_path / "t.parquet")
+    with pytest.raises(DataError, match="stand for two classes"):
+        open_data(str(tmp_path / "t.parquet"))
+
+
+def test_an_id_column_is_not_taken_for_labels(tmp_path: Path) -> None:
+    pq.write_table(table(label=[0, 1, 2, 10**12]), tmp_path / "t.parquet")
+    with pytest.raises(DataError, match="is the column really a class index"):
+        open_data(str(tmp_path / "t.parquet"))
+
+
+def test_a_glob_of_parquet_is_refused(tmp_path: Path) -> None:
+    pq.write_table(table(), tmp_path / "t.parquet")
+    with pytest.raises(DataError, match="name its folder instead"):
+        open_data(str(tmp_path / "*.parquet"))
+
+
+def test_a_folder_does_not_hide_the_digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "digits").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert len(open_data("digits")) == 1437

@@ -79,7 +79,9 @@ def test_the_same_image_in_another_format_has_the_same_digest(tmp_path: Path) ->
 
 def test_digests_know_the_shape() -> None:
     flat = np.zeros((1, 1, 2, 8), np.uint8)
-    assert not np.array_equal(content_digests(flat), content_digests(flat.reshape(1, 1, 4, 4)))
+    assert not np.array_equal(
+        content_digests(flat, 256), content_digests(flat.reshape(1, 1, 4, 4), 256)
+    )
 
 
 @pytest.mark.parametrize(

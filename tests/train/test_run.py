@@ -19,6 +19,7 @@ from calibration.rows import RowRecord, is_in
 from calibration.table import logits_of, read_table
 from model.checkpoint import CheckpointError, load_model
 from model.config import StageConfig
+from model.image import InputSpec
 from model.scoring import score
 from train.config import TrainConfig
 from train.data import DataError
@@ -126,7 +127,7 @@ def test_the_run_is_written_down(undisturbed: Path) -> None:
 
 
 def test_held_out_rows_are_recorded_and_not_trained_on(undisturbed: Path) -> None:
-    rows = load_training_set(TINY, (1, 8, 8))
+    rows = load_training_set(TINY, InputSpec(shape=(1, 8, 8), levels=17))
     content = (undisturbed / "rows.bin").read_bytes()
     record = RowRecord.from_bytes(content, read_run(undisturbed)["rows"])
     np.testing.assert_array_equal(rows.images.digests, record.train)
@@ -135,7 +136,7 @@ def test_held_out_rows_are_recorded_and_not_trained_on(undisturbed: Path) -> Non
 
 def test_training_scores_are_those_of_the_model(undisturbed: Path) -> None:
     table = read_table(undisturbed / "train_scores.parquet")
-    rows = load_training_set(TINY, (1, 8, 8))
+    rows = load_training_set(TINY, InputSpec(shape=(1, 8, 8), levels=17))
     assert table["id"].to_pylist() == list(rows.images.ids)
     assert set(table["split"].to_pylist()) == {"train"}
     expected = score(load_model(undisturbed / "model").classifier, rows.images.pixels)
