@@ -44,6 +44,9 @@ def script(port: int, grpc_port: int) -> str:
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The project's files, with the environment that is there in place of building another."""
+    for tool in ("bash", "curl", "git", "make"):
+        if shutil.which(tool) is None:
+            pytest.skip(f"{tool} is not installed")
     folder = tmp_path_factory.mktemp("readme") / "oodgate"
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
