@@ -14,8 +14,8 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from pathlib import Path, PurePosixPath
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from calibration.calibration import Calibration, CalibrationError
@@ -166,13 +166,13 @@ def seal(path: Path, manifest: Mapping[str, Any], contents: Mapping[str, bytes])
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(content)
         temporary.chmod(0o755)
-        Bundle.load(temporary)
+        bundle = Bundle.load(temporary)
         refuse_existing(path)
         os.replace(temporary, path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    return Bundle.load(path)
+    return replace(bundle, path=path)
 
 
 def refuse_existing(path: Path) -> None:
@@ -196,7 +196,7 @@ def verified(folder: Path, name: str, files: Mapping[str, FileSeal]) -> bytes:
     """The bytes of one file; raises ``BundleError`` where they are not as ``files`` has sealed."""
     if name not in files:
         raise BundleError(f"{folder / MANIFEST}: lists no {name}; expected {', '.join(FILES)}")
-    content, expected = _read(folder, str(PurePosixPath(name))), files[name]
+    content, expected = _read(folder, name), files[name]
     found = FileSeal(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
     if found != expected:
         raise BundleError(

@@ -24,9 +24,10 @@ def find_bundle(name: str, folder: Path | None = None) -> Path:
     places = [folder, _from_environment(), SHIPPED]
     searched = [place for place in places if place is not None]
     for place in searched:
-        found = [path for path in _bundles_in(place) if _manifest(path).name == name]
-        if found:
-            return max(found, key=lambda path: _manifest(path).created)
+        manifests = {path: _manifest(path) for path in _bundles_in(place)}
+        created = {path: m.created for path, m in manifests.items() if m.name == name}
+        if created:
+            return max(created, key=created.__getitem__)
     where = ", ".join(str(place) for place in searched)
     raise BundleError(f"no bundle {name!r}: no such path, and none of that name in {where}")
 

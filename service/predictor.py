@@ -49,10 +49,6 @@ class Predictor:
         """Verdicts of uint8 images (B, C, H, W), each at its own alpha (None: the bundle's)."""
         return self.verdicts(score(self._classifier, images), alphas)
 
-    def score(self, images: UInt8Array) -> Scores:
-        """The scores behind the verdicts."""
-        return score(self._classifier, images)
-
     def verdicts(
         self, scores: Scores, alphas: Sequence[float | None] | None = None
     ) -> list[Verdict]:

@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
+from calibration.arrays import IntArray
 from calibration.rows import content_digests
 from model.image import ImageError, InputSpec, UInt8Array, decode
 from train.data import DataError, ImageRows, Row, match_labels
-
-Int64Array = npt.NDArray[np.int64]
 
 #: A class index that says "not known".
 UNLABELLED = -1
@@ -37,13 +35,13 @@ class Images:
 
     ids: tuple[str, ...]
     pixels: UInt8Array
-    labels: Int64Array
+    labels: IntArray
     digests: UInt8Array
 
     def __len__(self) -> int:
         return len(self.ids)
 
-    def take(self, index: Int64Array) -> Images:
+    def take(self, index: IntArray) -> Images:
         """The images at ``index``, in that order."""
         return Images(
             ids=tuple(self.ids[i] for i in index),
@@ -80,7 +78,7 @@ def load_images(
     )
 
 
-def known_label(row: Row, index: Int64Array | None) -> int | None:
+def known_label(row: Row, index: IntArray | None) -> int | None:
     """The row's class as the model numbers it; a null or negative label is not known."""
     if index is None or row.label is None or row.label < 0:
         return None

@@ -69,9 +69,7 @@ def train_new(config: TrainConfig, out: Path, stop_at: int | None = None) -> Sto
     out.mkdir(parents=True, exist_ok=True)
     write_atomic(out / ROWS_FILE, rows.record.to_bytes())
     write_run(out, _facts(config, flow, rows))
-    torch.set_num_threads(config.threads)
-    classifier = GenerativeClassifier(flow).to(default_device())
-    trainer = Trainer(config, classifier, rows.images, out / STATE_FILE)
+    classifier, trainer = _trainer(config, flow, rows, out)
     return _finish(out, config, rows, classifier, trainer.run(trainer.start(), stop_at))
 
 
@@ -87,10 +85,16 @@ def resume(out: Path) -> Stopped:
     rows = load_training_set(config, InputSpec(shape=flow.input_shape, levels=flow.levels))
     if rows.record.to_bytes() != (out / ROWS_FILE).read_bytes():
         raise DataError(f"{config.data} has changed since the run in {out} began: start a new one")
+    classifier, trainer = _trainer(config, flow, rows, out)
+    return _finish(out, config, rows, classifier, trainer.run(trainer.resume()))
+
+
+def _trainer(
+    config: TrainConfig, flow: FlowConfig, rows: TrainingSet, out: Path
+) -> tuple[GenerativeClassifier, Trainer]:
     torch.set_num_threads(config.threads)
     classifier = GenerativeClassifier(flow).to(default_device())
-    trainer = Trainer(config, classifier, rows.images, out / STATE_FILE)
-    return _finish(out, config, rows, classifier, trainer.run(trainer.resume()))
+    return classifier, Trainer(config, classifier, rows.images, out / STATE_FILE)
 
 
 def load_training_set(config: TrainConfig, spec: InputSpec) -> TrainingSet:

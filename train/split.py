@@ -8,12 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from calibration.arrays import IntArray
 from calibration.rows import Digests
 from train.data import DataError
-
-Int64Array = npt.NDArray[np.int64]
 
 #: Share of a small data set that is held out, half to fit and half to calibrate.
 SMALL_SHARE = 0.3
@@ -23,9 +21,9 @@ SMALL_SHARE = 0.3
 class Split:
     """Row indices of each part, ascending."""
 
-    train: Int64Array
-    fit: Int64Array
-    cal: Int64Array
+    train: IntArray
+    fit: IntArray
+    cal: IntArray
 
 
 def hold_out(digests: Digests, *, fit_rows: int, cal_rows: int, seed: int) -> Split:
@@ -39,7 +37,7 @@ def hold_out(digests: Digests, *, fit_rows: int, cal_rows: int, seed: int) -> Sp
     wanted = {"cal": int(cal_rows * share), "fit": int(fit_rows * share)}
     if min(wanted.values()) < 1:
         raise DataError(f"{total} rows are too few to hold out calibration rows from: expected 7+")
-    parts: dict[str, list[Int64Array]] = {"cal": [], "fit": [], "train": []}
+    parts: dict[str, list[IntArray]] = {"cal": [], "fit": [], "train": []}
     room = {**wanted, "train": total}
     for group in _shuffled_groups(digests, seed):
         part = next(name for name in parts if room[name] >= len(group))
@@ -48,14 +46,10 @@ def hold_out(digests: Digests, *, fit_rows: int, cal_rows: int, seed: int) -> Sp
     for name, groups in parts.items():
         if not groups:
             raise DataError(f"no row is left for part {name}: most rows are copies of each other")
-    return Split(**{name: _ascending(groups) for name, groups in parts.items()})
+    return Split(**{name: np.sort(np.concatenate(groups)) for name, groups in parts.items()})
 
 
-def _ascending(groups: list[Int64Array]) -> Int64Array:
-    return np.sort(np.concatenate([np.empty(0, np.int64), *groups]))
-
-
-def _shuffled_groups(digests: Digests, seed: int) -> list[Int64Array]:
+def _shuffled_groups(digests: Digests, seed: int) -> list[IntArray]:
     """Indices of equal images together, the groups in random order."""
     _, first, inverse = np.unique(digests, axis=0, return_index=True, return_inverse=True)
     order = np.argsort(inverse.ravel(), kind="stable")

@@ -20,7 +20,8 @@ from model.image import decode
 from service.bundle import Bundle
 from service.predictor import Predictor
 from service.protos import classifier_pb2, classifier_pb2_grpc
-from tests.demo.demo import free_ports, served
+from service.startup import free_ports
+from tests.demo.demo import served
 from tests.demo.strangers import SPEC, held_out_digits, png
 
 ROUNDS = 9
@@ -43,7 +44,7 @@ def main() -> None:
     bundle = Path(sys.argv[1])
     predictor = Predictor(Bundle.load(bundle))
     images = [png(grey) for grey in held_out_digits()[0][:ASKS]]
-    port, grpc_port = free_ports()
+    port, grpc_port = free_ports(2)
     with served(bundle, port, grpc_port):
         connection = http.client.HTTPConnection("127.0.0.1", port)
         channel = grpc.insecure_channel(f"127.0.0.1:{grpc_port}")

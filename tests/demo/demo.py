@@ -10,7 +10,6 @@ import http.client
 import json
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -26,6 +25,7 @@ import numpy as np
 
 from calibration.conformal import attained_rank, beta_binomial_interval
 from service.protos import classifier_pb2, classifier_pb2_grpc
+from service.startup import free_ports
 from tests.demo.strangers import Grey, held_out_digits, png, strangers
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -146,13 +146,6 @@ def wait_until_ready(process: subprocess.Popen[bytes], port: int) -> None:
     raise SystemExit(f"the service was not ready after {START_S:.0f} s")
 
 
-def free_ports() -> tuple[int, int]:
-    with socket.socket() as one, socket.socket() as two:
-        for probe in (one, two):
-            probe.bind(("127.0.0.1", 0))
-        return one.getsockname()[1], two.getsockname()[1]
-
-
 def measure(client: Client, name: str, images: Grey, alpha: float, labels: list[int] | None) -> Row:
     """Ask about every image of a set."""
     verdicts = [client.ask(png(image)) for image in images]
@@ -201,7 +194,7 @@ def main() -> None:
     (ROOT / "runs").mkdir(exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="demo-", dir=ROOT / "runs"))
     bundle = folder / "bundle"
-    port, grpc_port = free_ports()
+    port, grpc_port = free_ports(2)
     try:
         run("train", "--data", "digits", "--recipe", "digits", "--out", str(folder / "checkpoint"))
         run("calibrate", str(folder / "checkpoint"), "--data", "digits", "--out", str(bundle))

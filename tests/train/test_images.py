@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from calibration.rows import content_digests
 from model.image import InputSpec, UInt8Array
+from model.quantize import to_levels
 from train.data import DataError, ImageRows, Row, match_labels, open_data
 from train.images import UNLABELLED, Images, load_images
 from train.progress import watch
@@ -99,3 +101,13 @@ def test_a_bad_row_is_named(bad: Row, message: str) -> None:
 
 def test_no_rows() -> None:
     assert len(load(rows())) == 0
+
+
+@pytest.mark.parametrize("levels", [2, 17, 100, 256])
+def test_digests_tell_apart_what_the_model_does(levels: int) -> None:
+    """Two grey values have one digest exactly where ``model.quantize`` gives them one level."""
+    grey = np.arange(256, dtype=np.uint8).reshape(256, 1, 1, 1)
+    seen = to_levels(torch.from_numpy(grey), levels).flatten().tolist()
+    sums = [digest.tobytes() for digest in content_digests(grey, levels)]
+    assert len(set(sums)) == levels
+    assert len(set(zip(seen, sums, strict=True))) == levels
