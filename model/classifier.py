@@ -18,9 +18,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from model.class_means import ClassMeans, build_class_means
 from model.config import FlowConfig
 from model.flow import build_flow
 from model.quantize import bin_centres
+from model.transforms import full_precision
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,25 +43,32 @@ class ClassifierOutput:
 class GenerativeClassifier(nn.Module):
     """p(x, y) as an invertible network with one unit Gaussian a class in its latent space."""
 
+    class_means: ClassMeans
     log_prior: Tensor
 
     def __init__(self, config: FlowConfig) -> None:
         super().__init__()
         self.config = config
         self.flow = build_flow(config)
-        self.class_means = nn.Parameter(equidistant_means(config))
+        self.class_means = build_class_means(config)
         uniform = torch.full((config.n_classes,), -math.log(config.n_classes))
         self.register_buffer("log_prior", uniform)
 
     def forward(self, x: Tensor) -> ClassifierOutput:
         """Pixels (B, C, H, W) in [0, 1] to logits, density and latent code."""
         z, ladj = self.flow(x)
-        means = self.class_means
-        logits = z @ means.T - 0.5 * means.square().sum(1) + self.log_prior
+        with full_precision(z):
+            means = self.class_means
+            logits = means.inner(z) - 0.5 * means.square_norm() + self.log_prior
         half_norm = 0.5 * z.double().square().sum(1)
         constant = 0.5 * self.config.dim * math.log(2 * math.pi)
         log_prob = logits.double().logsumexp(1) - half_norm - constant + ladj.double()
         return ClassifierOutput(logits=logits, log_prob=log_prob, z=z, ladj=ladj)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.log_prior.device
 
     def classify(self, images: Tensor) -> ClassifierOutput:
         """uint8 images (B, C, H, W), at their bin centres: the serving path, free of noise."""
@@ -72,7 +81,7 @@ class GenerativeClassifier(nn.Module):
         Returns pixels (B, C, H, W), not clamped: values outside [0, 1] show where the model puts
         mass that no image has.
         """
-        means = self.class_means[labels]
+        means = self.class_means.of(labels)
         noise = torch.randn(means.shape, generator=generator, device=generator_device(generator))
         return self.flow.inverse(means + noise.to(means))[0]
 
@@ -80,13 +89,6 @@ class GenerativeClassifier(nn.Module):
 def generator_device(generator: torch.Generator | None) -> torch.device:
     """Where a generator draws; noise is drawn there and moved, so that a seed means one draw."""
     return torch.device("cpu") if generator is None else generator.device
-
-
-def equidistant_means(config: FlowConfig) -> Tensor:
-    """Initial class means (K, D): one-hot tiles, every pair at distance ``config.mu_init``."""
-    repeats = config.dim // config.n_classes
-    tiles = torch.eye(config.n_classes).repeat(1, repeats) * config.mu_init / math.sqrt(2 * repeats)
-    return nn.functional.pad(tiles, (0, config.dim - tiles.shape[1]))
 
 
 def bits_per_dim(log_prob: float, config: FlowConfig) -> float:

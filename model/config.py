@@ -5,29 +5,41 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-Downsample = Literal["none", "haar"]
+Downsample = Literal["none", "haar", "coupling"]
+Subnet = Literal["conv", "entry", "pointwise", "bottleneck"]
+Means = Literal["full", "low-rank"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class StageConfig:
     """One resolution of the flow: an optional downsampling, then coupling blocks.
 
-    Each block is an affine coupling, an ActNorm and a fixed channel permutation; ``width`` is the
-    number of hidden channels of the network inside the coupling.
+    Each block is an affine coupling, an ActNorm and a fixed channel permutation. ``width`` is the
+    number of hidden channels of the network inside a coupling and ``subnet`` its kind (see
+    ``model.subnets``). ``downsample`` halves height and width and makes four channels of one:
+    ``haar`` is fixed, ``coupling`` a learned two-sided coupling that counts as a block of its own.
     """
 
     blocks: int
     width: int
     downsample: Downsample = "none"
+    subnet: Subnet = "conv"
 
     def __post_init__(self) -> None:
         """Refuse a stage that cannot be built."""
-        if self.downsample not in ("none", "haar"):
-            raise ValueError(f"downsample {self.downsample!r}: expected 'none' or 'haar'")
+        for name, kinds in (("downsample", Downsample), ("subnet", Subnet)):
+            _expect_one_of(name, getattr(self, name), get_args(kinds))
         if self.blocks < 0 or self.width < 1:
             raise ValueError(f"stage with {self.blocks} blocks of width {self.width}")
+        if self.downsample == "coupling" and self.subnet == "pointwise":
+            raise ValueError("downsample 'coupling' needs a subnet with a stride, not 'pointwise'")
+
+    @property
+    def couplings(self) -> int:
+        """Coupling blocks of the stage, a learned downsampling included."""
+        return self.blocks + (self.downsample == "coupling")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +51,8 @@ class FlowConfig:
     follow it. ``clamp`` bounds the log-scale of a coupling, ``dropout`` is the share of hidden
     channels left out of couplings in training (each network left is a valid flow), ``mu_init`` the
     initial distance between any two class means, ``seed`` fixes permutations and initial weights.
+    ``means``: ``full`` learns K x D class means; ``low-rank`` learns them freely on the mean-pooled
+    entries of the latent code and through ``means_rank`` shared directions on the others.
     """
 
     input_shape: tuple[int, int, int]
@@ -48,6 +62,8 @@ class FlowConfig:
     clamp: float = 0.7
     dropout: float = 0.0
     mu_init: float = 5.0
+    means: Means = "full"
+    means_rank: int = 128
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -55,27 +71,41 @@ class FlowConfig:
         channels, height, width = self.input_shape
         if channels not in (1, 3) or min(height, width) < 1:
             raise ValueError(f"input_shape {self.input_shape}: expected 1 or 3 channels first")
-        halvings = sum(stage.downsample != "none" for stage in self.stages)
-        if height % 2**halvings or width % 2**halvings:
+        step = 2**self.halvings
+        if height % step or width % step:
             raise ValueError(
-                f"{height} x {width} pixels cannot be halved {halvings} times: expected multiples "
-                f"of {2**halvings}"
+                f"{height} x {width} pixels cannot be halved {self.halvings} times: expected "
+                f"multiples of {step}"
             )
         for name in ("clamp", "mu_init"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} {getattr(self, name)}: expected a positive number")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout {self.dropout}: expected 0 to below 1")
+        _expect_one_of("means", self.means, get_args(Means))
+        if self.means_rank < 1:
+            raise ValueError(f"means_rank {self.means_rank}: expected at least 1")
         if not 2 <= self.levels <= 256:
             raise ValueError(f"levels {self.levels}: expected 2 to 256")
-        if not 1 <= self.n_classes <= self.dim:
-            raise ValueError(f"n_classes {self.n_classes}: expected 1 to {self.dim}")
+        limit = self.dim if self.means == "full" else self.pooled_channels
+        if not 1 <= self.n_classes <= limit:
+            raise ValueError(f"n_classes {self.n_classes}: expected 1 to {limit}")
 
     @property
     def dim(self) -> int:
         """D, the number of pixel values and of latent dimensions."""
         channels, height, width = self.input_shape
         return channels * height * width
+
+    @property
+    def halvings(self) -> int:
+        """How often height and width are halved on the way to the latent code."""
+        return sum(stage.downsample != "none" for stage in self.stages)
+
+    @property
+    def pooled_channels(self) -> int:
+        """Channels of the last resolution: the mean-pooled entries that begin the latent code."""
+        return int(self.input_shape[0] * 4**self.halvings)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON data."""
@@ -91,3 +121,8 @@ class FlowConfig:
             return cls(**{**data, "stages": stages, "input_shape": shape})
         except (KeyError, TypeError) as error:
             raise ValueError(f"not an architecture this version knows: {error}") from error
+
+
+def _expect_one_of(name: str, value: str, kinds: tuple[str, ...]) -> None:
+    if value not in kinds:
+        raise ValueError(f"{name} {value!r}: expected one of {', '.join(kinds)}")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 
 from model.config import FlowConfig, StageConfig
-from model.subnets import conv_subnet
+from model.couplings import AffineCoupling, DownsamplingCoupling
+from model.subnets import build_subnet
 from model.transforms import (
     ActNorm,
-    AffineCoupling,
     Compose,
     DctPool,
     HaarDownsample,
@@ -25,23 +25,44 @@ def build_flow(config: FlowConfig) -> Compose:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         for stage in config.stages:
-            if stage.downsample == "haar":
-                transforms.append(HaarDownsample())
+            transforms.extend(_downsampling(channels, stage, config))
+            if stage.downsample != "none":
                 channels, height, width = 4 * channels, height // 2, width // 2
             transforms.extend(_blocks(channels, stage, config))
     return Compose([*transforms, DctPool(channels, height, width)])
 
 
+def _downsampling(channels: int, stage: StageConfig, config: FlowConfig) -> list[Transform]:
+    if stage.downsample == "none":
+        return []
+    if stage.downsample == "haar":
+        return [HaarDownsample()]
+    _refuse_grey(channels)
+    passive, active = channels // 2, channels - channels // 2
+    down = build_subnet(
+        stage.subnet, passive, 8 * active, stage.width, dropout=config.dropout, stride=2
+    )
+    low = build_subnet(stage.subnet, 4 * active, 8 * passive, stage.width, dropout=config.dropout)
+    return _mixed(DownsamplingCoupling(channels, down, low, config.clamp), 4 * channels)
+
+
 def _blocks(channels: int, stage: StageConfig, config: FlowConfig) -> list[Transform]:
-    if channels < 2 and stage.blocks:
-        raise ValueError("a coupling needs 2 channels: put a 'haar' stage before grey images")
-    active = channels - channels // 2
+    if stage.blocks:
+        _refuse_grey(channels)
+    passive, active = channels // 2, channels - channels // 2
     transforms: list[Transform] = []
     for _ in range(stage.blocks):
-        subnet = conv_subnet(channels // 2, 2 * active, stage.width, config.dropout)
-        transforms += [
-            AffineCoupling(channels, subnet, config.clamp),
-            ActNorm(channels),
-            Permutation(torch.randperm(channels)),
-        ]
+        subnet = build_subnet(
+            stage.subnet, passive, 2 * active, stage.width, dropout=config.dropout
+        )
+        transforms += _mixed(AffineCoupling(channels, subnet, config.clamp), channels)
     return transforms
+
+
+def _mixed(coupling: Transform, channels: int) -> list[Transform]:
+    return [coupling, ActNorm(channels), Permutation(torch.randperm(channels))]
+
+
+def _refuse_grey(channels: int) -> None:
+    if channels < 2:
+        raise ValueError("a coupling needs 2 channels: put a 'haar' stage before grey images")

@@ -42,7 +42,7 @@ def score(classifier: GenerativeClassifier, images: UInt8Array) -> Scores:
     expected = classifier.config.input_shape
     if images.dtype != np.uint8 or images.shape[1:] != expected:
         raise ValueError(f"pixels of {images.dtype} {images.shape[1:]}: expected uint8 {expected}")
-    device = classifier.class_means.device
+    device = classifier.device
     # TF32 would move log_prob by whole nats between a GPU and the CPU it was calibrated on
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         output = classifier.classify(torch.from_numpy(images).to(device))

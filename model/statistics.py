@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from model.class_means import ClassMeans
 from model.classifier import ClassifierOutput
 
 #: Steps to which scores are rounded, in their own units. Float32 sums differ in their last bits
@@ -24,7 +25,7 @@ RESOLUTION = {
 }
 
 
-def statistics(output: ClassifierOutput, class_means: Tensor) -> dict[str, Tensor]:
+def statistics(output: ClassifierOutput, class_means: ClassMeans) -> dict[str, Tensor]:
     """The statistics of a batch by name.
 
     ``ladj``: log|det J|, nats. ``log_prob_z``: log density of the latent code, nats; the two add
@@ -37,7 +38,7 @@ def statistics(output: ClassifierOutput, class_means: Tensor) -> dict[str, Tenso
     ladj = output.ladj.double()
     top, index = logits.sort(dim=1, descending=True)
     log_posterior = logits.log_softmax(1)
-    nearest = class_means[index[:, 0]]
+    nearest = class_means.of(index[:, 0])
     return {
         "ladj": ladj,
         "log_prob_z": output.log_prob - ladj,

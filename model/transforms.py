@@ -3,8 +3,9 @@
 A ``Transform`` maps a batch x of shape (B, ...) to z and back. Both directions also return
 ``ladj`` (B,): the log absolute determinant of the Jacobian of the direction taken, in nats.
 Transforms keep no state between calls, and no sample sees another one of its batch, so a
-likelihood does not depend on what it is computed with. Networks inside couplings are in
-``model.subnets``; how transforms are put together is in ``model.flow``.
+likelihood does not depend on what it is computed with. Under autocast everything here keeps the
+precision of its input; only the networks inside couplings (``model.couplings``,
+``model.subnets``) compute in a lower one. How transforms are put together is in ``model.flow``.
 """
 
 from __future__ import annotations
@@ -36,12 +37,20 @@ class Transform(nn.Module, ABC):
         return self(x)[0]  # type: ignore[no-any-return]
 
 
+def full_precision(x: Tensor) -> torch.autocast:
+    """A region in which autocast does not lower the precision of ``x``'s matrix products."""
+    return torch.autocast(x.device.type, enabled=False)
+
+
 def _no_ladj(x: Tensor) -> Tensor:
     return x.new_zeros(x.shape[0])
 
 
 class Compose(Transform):
-    """Transforms one after the other; log-determinants add."""
+    """Transforms one after the other; log-determinants add, in float64.
+
+    At D = 150,528 a log-determinant reaches 1e5 nats, where float32 steps are 0.01.
+    """
 
     def __init__(self, transforms: Iterable[Transform]) -> None:
         super().__init__()
@@ -53,14 +62,14 @@ class Compose(Transform):
         return [cast(Transform, transform) for transform in self.transforms]
 
     def forward(self, x: Tensor) -> Transformed:
-        total = _no_ladj(x)
+        total = _no_ladj(x).double()
         for transform in self.steps:
             x, ladj = transform(x)
             total = total + ladj
         return x, total
 
     def inverse(self, z: Tensor) -> Transformed:
-        total = _no_ladj(z)
+        total = _no_ladj(z).double()
         for transform in reversed(self.steps):
             z, ladj = transform.inverse(z)
             total = total + ladj
@@ -71,37 +80,6 @@ class Compose(Transform):
         for transform in self.steps:
             x = transform.initialise(x)
         return x
-
-
-class AffineCoupling(Transform):
-    """One-sided affine coupling on channels (Dinh et al., 2017).
-
-    x = (x1, x2) along channels; x1 passes, x2' = x2 exp(s) + t with (s, t) = subnet(x1) and
-    s = clamp tanh(raw / clamp), so |s| < clamp keeps the inverse well conditioned in float32.
-    ladj = sum of s. ``subnet`` maps ``passive`` channels to 2 (channels - passive).
-    """
-
-    def __init__(self, channels: int, subnet: nn.Module, clamp: float) -> None:
-        super().__init__()
-        self.passive = channels // 2
-        self.subnet = subnet
-        self.clamp = clamp
-
-    def _scale_shift(self, x1: Tensor) -> tuple[Tensor, Tensor]:
-        raw, shift = self.subnet(x1).chunk(2, dim=1)
-        return self.clamp * torch.tanh(raw / self.clamp), shift
-
-    def forward(self, x: Tensor) -> Transformed:
-        x1, x2 = x[:, : self.passive], x[:, self.passive :]
-        log_scale, shift = self._scale_shift(x1)
-        z = torch.cat([x1, x2 * log_scale.exp() + shift], dim=1)
-        return z, log_scale.flatten(1).sum(1)
-
-    def inverse(self, z: Tensor) -> Transformed:
-        z1, z2 = z[:, : self.passive], z[:, self.passive :]
-        log_scale, shift = self._scale_shift(z1)
-        x = torch.cat([z1, (z2 - shift) * (-log_scale).exp()], dim=1)
-        return x, -log_scale.flatten(1).sum(1)
 
 
 class ActNorm(Transform):
@@ -200,13 +178,15 @@ class DctPool(Transform):
         self.register_buffer("columns", dct_matrix(width), persistent=False)
 
     def forward(self, x: Tensor) -> Transformed:
-        coefficients = self.rows @ x @ self.columns.T
+        with full_precision(x):
+            coefficients = self.rows @ x @ self.columns.T
         return coefficients.permute(0, 2, 3, 1).flatten(1), _no_ladj(x)
 
     def inverse(self, z: Tensor) -> Transformed:
         channels, height, width = self.shape
         coefficients = z.reshape(-1, height, width, channels).permute(0, 3, 1, 2)
-        return self.rows.T @ coefficients @ self.columns, _no_ladj(z)
+        with full_precision(z):
+            return self.rows.T @ coefficients @ self.columns, _no_ladj(z)
 
 
 def dct_matrix(n: int) -> Tensor:

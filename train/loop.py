@@ -56,7 +56,7 @@ class Trainer:
     ) -> None:
         self._config = config
         self._classifier = classifier
-        self._device = classifier.class_means.device
+        self._device = classifier.device
         self._pixels = torch.from_numpy(images.pixels)
         self._labels = torch.from_numpy(images.labels)
         self._state_file = state_file

@@ -175,6 +175,6 @@ def test_weights_of_another_architecture_are_refused(
 
 def test_weights_that_are_no_numbers_are_refused(files: tuple[bytes, bytes]) -> None:
     state = load(files[1])
-    state["class_means"][0, 0] = float("nan")
+    state["class_means.weight"][0, 0] = float("nan")
     with pytest.raises(CheckpointError, match="class_means"):
         parse_model(files[0], save(state))

@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from model.config import FlowConfig, StageConfig
+from model.config import FlowConfig, StageConfig, Subnet
+from model.couplings import AffineCoupling, DownsamplingCoupling
 from model.flow import build_flow
-from model.subnets import conv_subnet
+from model.subnets import build_subnet
 from model.transforms import (
     ActNorm,
-    AffineCoupling,
     Compose,
     DctPool,
     HaarDownsample,
@@ -31,7 +31,15 @@ pytestmark = pytest.mark.usefixtures("float64")
 
 def coupling(channels: int) -> AffineCoupling:
     active = channels - channels // 2
-    return AffineCoupling(channels, conv_subnet(channels // 2, 2 * active, 4, 0.0), clamp=0.7)
+    subnet = build_subnet("conv", channels // 2, 2 * active, 4, dropout=0.0)
+    return AffineCoupling(channels, subnet, clamp=0.7)
+
+
+def downsampling(channels: int, kind: Subnet) -> DownsamplingCoupling:
+    passive, active = channels // 2, channels - channels // 2
+    down = build_subnet(kind, passive, 8 * active, 4, dropout=0.0, stride=2)
+    low = build_subnet(kind, 4 * active, 8 * passive, 4, dropout=0.0)
+    return DownsamplingCoupling(channels, down, low, clamp=0.7)
 
 
 def composed() -> Compose:
@@ -49,6 +57,8 @@ TRANSFORMS: dict[str, tuple[Callable[[], Transform], Shape]] = {
     "actnorm": (lambda: ActNorm(3), (3, 4, 2)),
     "coupling": (lambda: coupling(4), (4, 4, 2)),
     "coupling, odd channels": (lambda: coupling(3), (3, 2, 4)),
+    "downsampling coupling": (lambda: downsampling(2, "conv"), (2, 4, 4)),
+    "downsampling coupling, odd channels": (lambda: downsampling(3, "bottleneck"), (3, 4, 2)),
     "permutation": (lambda: Permutation(torch.tensor([2, 0, 1])), (3, 2, 4)),
     "haar": (HaarDownsample, (1, 4, 6)),
     "haar, RGB": (HaarDownsample, (3, 4, 2)),
@@ -56,6 +66,15 @@ TRANSFORMS: dict[str, tuple[Callable[[], Transform], Shape]] = {
     "compose": (composed, (1, 4, 8)),
     "flow, grey": (flow((1, 8, 8), HAAR, HAAR), (1, 8, 8)),
     "flow, RGB": (flow((3, 4, 4), PLAIN, HAAR), (3, 4, 4)),
+    "flow, every subnet": (
+        flow(
+            (3, 8, 8),
+            StageConfig(downsample="coupling", subnet="entry", blocks=0, width=4),
+            StageConfig(downsample="haar", subnet="pointwise", blocks=1, width=4),
+            StageConfig(downsample="coupling", subnet="bottleneck", blocks=1, width=4),
+        ),
+        (3, 8, 8),
+    ),
     "flow, not square": (flow((1, 8, 4), HAAR), (1, 8, 4)),
     "flow, no blocks": (flow((1, 3, 5)), (1, 3, 5)),
 }

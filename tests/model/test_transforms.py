@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from model.config import FlowConfig, StageConfig
+from model.couplings import AffineCoupling
 from model.flow import build_flow
 from model.transforms import (
     ActNorm,
-    AffineCoupling,
     DctPool,
     HaarDownsample,
     Normalize,

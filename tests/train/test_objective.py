@@ -38,7 +38,11 @@ def output(model: GenerativeClassifier) -> ClassifierOutput:
 
 def terms(model: GenerativeClassifier, output: ClassifierOutput) -> tuple[Tensor, Tensor]:
     """L_X and L_Y as model.md writes them: with distances, constants dropped."""
-    distances = (output.z[:, None] - model.class_means).square().sum(2)
+    distances = (
+        (output.z[:, None] - model.class_means.of(torch.arange(model.config.n_classes)))
+        .square()
+        .sum(2)
+    )
     joint = -distances / 2 + model.log_prior
     l_x = -(joint.logsumexp(1) + output.ladj).mean() / 16
     l_y = -joint.log_softmax(1)[torch.arange(5), LABELS].mean()

@@ -88,8 +88,8 @@ def test_the_same_settings_give_the_same_run(undisturbed: Path, tmp_path: Path) 
     train_new(TINY, tmp_path / "again")
     assert_same_weights(undisturbed, tmp_path / "again")
     train_new(replace(TINY, seed=1), tmp_path / "other")
-    other = weights(tmp_path / "other")["class_means"]
-    assert not torch.equal(other, weights(undisturbed)["class_means"])
+    other = weights(tmp_path / "other")["class_means.weight"]
+    assert not torch.equal(other, weights(undisturbed)["class_means.weight"])
 
 
 def test_a_run_that_was_killed_before_it_saved_goes_on(undisturbed: Path, tmp_path: Path) -> None:
@@ -153,11 +153,11 @@ def test_an_infinite_beta_is_written_as_a_word(tmp_path: Path) -> None:
 
 def test_a_plain_flow_has_class_means_that_learn(tmp_path: Path) -> None:
     assert train_new(replace(TINY, beta=0.0, epochs=1), tmp_path / "zero").finished
-    means = weights(tmp_path / "zero")["class_means"]
+    means = weights(tmp_path / "zero")["class_means.weight"]
     start = replace(RECIPES["tiny"]).flow_config(10, seed=0)
     from model.classifier import GenerativeClassifier
 
-    assert not torch.equal(means, GenerativeClassifier(start).class_means)
+    assert not torch.equal(means, GenerativeClassifier(start).state_dict()["class_means.weight"])
 
 
 def diverging(monkeypatch: pytest.MonkeyPatch, at: int, spoil: Callable[[Trainer], None]) -> None:
@@ -173,7 +173,7 @@ def diverging(monkeypatch: pytest.MonkeyPatch, at: int, spoil: Callable[[Trainer
 
 def overflow(trainer: Trainer) -> None:
     with torch.no_grad():
-        trainer._classifier.class_means.fill_(math.inf)
+        next(trainer._classifier.class_means.parameters()).fill_(math.inf)
 
 
 @pytest.mark.parametrize("at", [2, STEPS - 1])
