@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as nnf
 
-from model.transforms import Transform, Transformed
+from model.transforms import Retraced, Transform, Transformed
 
 
 class Conditioner(nn.Module):
@@ -51,6 +51,16 @@ class AffineCoupling(Transform):
         z1, z2 = z[:, : self.passive], z[:, self.passive :]
         log_scale, shift = self.conditioner(z1)
         return torch.cat([z1, (z2 - shift) * (-log_scale).exp()], dim=1), -_total(log_scale)
+
+    def retrace(self, z: Tensor) -> Retraced:
+        # both directions ask the network the same question, so once is enough
+        x1, z2 = z[:, : self.passive].detach().requires_grad_(), z[:, self.passive :]
+        log_scale, shift = self.conditioner(x1)
+        with torch.no_grad():
+            x2 = (z2 - shift) * (-log_scale).exp()
+        x2.requires_grad_()
+        again = torch.cat([x1, x2 * log_scale.exp() + shift], dim=1)
+        return Retraced((x1, x2), again, _total(log_scale))
 
 
 class DownsamplingCoupling(Transform):

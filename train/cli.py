@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from train.config import TrainConfig
+from train.config import Precision, TrainConfig
 from train.recipes import RECIPES, RecipeError, find_recipe
 
 if TYPE_CHECKING:
@@ -55,6 +56,38 @@ def train(
         int | None,
         typer.Option(help="Rows held out to calibrate its p-values; 5000 if left out.", min=1),
     ] = None,
+    baseline: Annotated[
+        Literal["resnet"] | None,
+        typer.Option(help="Train the baseline of the recipe's depth instead, alike in all else."),
+    ] = None,
+    init: Annotated[
+        Path | None,
+        typer.Option(help="Bundle or checkpoint whose flow to begin with, for other classes."),
+    ] = None,
+    augment: Annotated[
+        bool | None,
+        typer.Option("--augment/--no-augment", help="Flips and shifts, as the recipe has them."),
+    ] = None,
+    precision: Annotated[
+        Precision | None,
+        typer.Option(help="Of the networks inside couplings; instead of the recipe's."),
+    ] = None,
+    compile_: Annotated[
+        bool | None,
+        typer.Option("--compile/--no-compile", help="By torch.compile; pays on a GPU."),
+    ] = None,
+    recompute: Annotated[
+        bool | None,
+        typer.Option(
+            "--recompute/--no-recompute",
+            help="Recompute activations through the inverse: memory that does not grow with depth, "
+            "for more time.",
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(help="Processes that share each batch, on a Ray cluster by Ray Train.", min=1),
+    ] = None,
     threads: Annotated[
         int | None,
         typer.Option(help="CPU threads, 1 if left out; small models gain nothing by more.", min=1),
@@ -80,6 +113,13 @@ def train(
         "fit_rows": fit_rows,
         "cal_rows": cal_rows,
         "threads": threads,
+        "kind": baseline,
+        "init": None if init is None else str(init),
+        "precision": precision,
+        "compile": compile_,
+        "recompute": recompute,
+        "workers": workers,
+        **({"flip": False, "shift": 0} if augment is False else {}),
     }
     given = {name: value for name, value in asked.items() if value is not None}
     if resume:
@@ -94,7 +134,7 @@ def train(
     _report(train_new(config, out), out)
 
 
-def _configured(recipe: str, data: str, given: dict[str, int | float]) -> TrainConfig:
+def _configured(recipe: str, data: str, given: Mapping[str, object]) -> TrainConfig:
     try:
         return replace(find_recipe(recipe).train_config(data=data), **given)  # type: ignore[arg-type]
     except ValueError as error:
@@ -115,7 +155,7 @@ def user_errors() -> tuple[type[Exception], ...]:
     from model.checkpoint import CheckpointError
     from model.image import ImageError
     from train.data import DataError
-    from train.loop import TrainingDivergedError
+    from train.divergence import TrainingDivergedError
 
     return (
         CalibrationError,

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal, get_args
+
+Kind = Literal["flow", "resnet"]
+Precision = Literal["float32", "bf16"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,10 +19,19 @@ class TrainConfig:
     models of one size: beta * D is what compares across sizes. ``fit_rows`` and ``cal_rows`` are
     held out for calibration. ``threads`` of the CPU belong here because sums, and so the last bits
     of the weights, depend on them.
+
+    ``kind``: ``resnet`` trains the baseline that a flow is held against, alike in all else.
+    ``flip`` and ``shift`` (pixels) augment. ``ema``: decay of the running average of weights that
+    is kept at the end, 0 for the last weights. ``precision`` is that of the networks inside
+    couplings; log-determinants and the class head stay in float32. ``recompute`` trades a third
+    more time for activation memory that does not grow with depth. ``init``: a bundle or checkpoint
+    whose flow training starts from.
     """
 
     recipe: str
     data: str
+    kind: Kind = "flow"
+    init: str | None = None
     beta: float = 1.0
     epochs: int = 10
     batch_size: int = 128
@@ -28,6 +40,13 @@ class TrainConfig:
     weight_decay: float = 1e-4
     grad_clip: float = 8.0
     label_smoothing: float = 0.0
+    flip: bool = False
+    shift: int = 0
+    ema: float = 0.0
+    precision: Precision = "float32"
+    compile: bool = False
+    recompute: bool = False
+    workers: int = 1
     seed: int = 0
     fit_rows: int = 5000
     cal_rows: int = 5000
@@ -37,11 +56,18 @@ class TrainConfig:
         """Refuse values that cannot train, naming them."""
         if math.isnan(self.beta) or self.beta < 0:
             raise ValueError(f"beta {self.beta}: expected a number from 0 to inf")
-        for name in ("epochs", "batch_size", "fit_rows", "cal_rows", "threads"):
+        for name in ("epochs", "batch_size", "fit_rows", "cal_rows", "threads", "workers"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} {getattr(self, name)}: expected at least 1")
-        if self.seed < 0:
-            raise ValueError(f"seed {self.seed}: expected 0 or more")
+        for name in ("seed", "shift"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} {getattr(self, name)}: expected 0 or more")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"ema {self.ema}: expected 0 (none) to below 1")
+        for name, kinds in (("kind", Kind), ("precision", Precision)):
+            if getattr(self, name) not in get_args(kinds):
+                found, expected = getattr(self, name), ", ".join(get_args(kinds))
+                raise ValueError(f"{name} {found!r}: expected one of {expected}")
         if not 0 < self.learning_rate < math.inf:
             raise ValueError(f"learning_rate {self.learning_rate}: expected a positive number")
 

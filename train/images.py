@@ -41,6 +41,10 @@ class Images:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def head(self, count: int) -> Images:
+        """The first ``count`` images, or all where there are fewer."""
+        return self.take(np.arange(min(count, len(self))))
+
     def take(self, index: IntArray) -> Images:
         """The images at ``index``, in that order."""
         return Images(

@@ -1,12 +1,13 @@
 """The training loop: deterministic, interruptible, resumable at any step.
 
-Batches of an epoch follow from (seed, epoch) and the noise of a batch from (seed, step), never
-from how often the run was stopped, so an interrupted run ends with the weights of an
-undisturbed one on the same machine.
+What a step sees follows from the seed and the step alone (``train.batches``), so an interrupted
+run ends with the weights of an undisturbed one on the same machine. The same loop runs on one
+device and, a process each, on several (``train.parallel``).
 """
 
 from __future__ import annotations
 
+import json
 import math
 import signal
 import time
@@ -16,22 +17,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-import numpy as np
 import torch
-from torch import Tensor
+from torch import nn
 
-from model.classifier import GenerativeClassifier
-from model.quantize import dequantize
+from train.batches import Batch, Batches, mixed_seed
 from train.config import TrainConfig
+from train.divergence import Watchdog
+from train.ema import averaged
 from train.images import Images
+from train.learner import Classifier, FlowLearner, build_learner
 from train.meter import Meter
-from train.objective import ib_loss
+from train.parallel import Alone, World
 from train.progress import Progress
 from train.state import Counters, load_state, save_state
+from train.validation import VALIDATION_ROWS, validate
 
+HISTORY_FILE = "history.jsonl"
+STATE_FILE = "state.safetensors"
 
-class TrainingDivergedError(RuntimeError):
-    """The loss stopped being a finite number."""
+#: Steps between two looks at figures, which wait for the device.
+LOOK_EVERY = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,50 +54,77 @@ class Trainer:
     def __init__(
         self,
         config: TrainConfig,
-        classifier: GenerativeClassifier,
+        classifier: Classifier,
         images: Images,
-        state_file: Path,
+        validation: Images,
+        out: Path,
+        *,
+        world: World | None = None,
         save_every_s: float = 60.0,
     ) -> None:
         self._config = config
-        self._classifier = classifier
+        self._world = world or Alone()
+        self._learner = build_learner(classifier, config)
+        self._step_fn = torch.compile(self._learner) if config.compile else self._learner
+        self._average = averaged(self._learner, config.ema) if config.ema else None
         self._device = classifier.device
-        self._pixels = torch.from_numpy(images.pixels)
-        self._labels = torch.from_numpy(images.labels)
-        self._state_file = state_file
+        self._validation = validation.head(VALIDATION_ROWS)
+        self._out = out
         self._save_every_s = save_every_s
-        self._epoch_steps = math.ceil(len(images) / config.batch_size)
-        self.total_steps = config.epochs * self._epoch_steps
-        self._optimizer = _optimizer(classifier, config)
+        self._batches = Batches(
+            config,
+            images,
+            classifier.config.levels,
+            self._device,
+            rank=self._world.rank,
+            workers=self._world.size,
+        )
+        self._optimizer = _optimizer(self._learner, config)
+        self._watchdog = Watchdog(self._out / STATE_FILE, config.learning_rate)
+        if isinstance(self._learner, FlowLearner):
+            self._learner.classifier.flow.recompute = config.recompute
+
+    @property
+    def kept(self) -> Classifier:
+        """The classifier that the run leaves behind: the average of weights where there is one."""
+        if self._average is None:
+            return self._learner.classifier
+        return self._average.module.classifier  # type: ignore[return-value]
 
     def start(self) -> Counters:
         """Data-dependent initialisation on the first rows, for a run that begins."""
-        index = _epoch_order(self._config.seed, 0, len(self._labels))[:1024]
-        self._classifier.flow.initialise(self._pixels_with_noise(index, step=0))
+        if not self._config.init:
+            self._learner.initialise(self._batches.first(1024))
         return Counters()
 
     def resume(self) -> Counters:
         """Load the saved state, for a run that goes on; one stopped before its first begins."""
-        if not self._state_file.exists():
+        path = self._out / STATE_FILE
+        if not path.exists():
             return self.start()
-        return load_state(self._state_file, self._classifier, self._optimizer)
+        counters = load_state(path, self._saved, self._optimizer)
+        if self._world.rank == 0:
+            _forget_after(self._out / HISTORY_FILE, counters.step)
+        return counters
 
     def run(self, counters: Counters, stop_at: int | None = None) -> Stopped:
         """Train from ``counters`` on; SIGINT or SIGTERM ends after the step, with the state saved.
 
         ``stop_at`` ends at that step as an interruption would. Raises ``TrainingDivergedError``
-        when the loss is no longer finite; the state last saved is then the last good one.
+        when the loss is no longer finite or far above its best; the state last saved is then the
+        last good one.
         """
-        end = self.total_steps if stop_at is None else min(stop_at, self.total_steps)
-        meter = Meter(self._classifier.config, counters.sums)
+        total = len(self._batches)
+        end = total if stop_at is None else min(stop_at, total)
+        meter = self._meter(counters)
         step, began = counters.step, time.monotonic()
         saved = began
 
         def reached() -> Counters:
             seconds = counters.seconds + time.monotonic() - began
-            return Counters(step=step, seconds=seconds, sums=meter.sums())
+            return Counters(step=step, seconds=seconds, sums=self._world.sum(meter.sums()))
 
-        self._classifier.train()
+        self._learner.train()
         with (
             _interruption() as interrupted,
             torch.random.fork_rng(),
@@ -100,71 +132,95 @@ class Trainer:
         ):
             if not step:
                 self._save(counters)
-            while step < end and not interrupted():
-                if step % self._epoch_steps == 0:
+            for batch in self._batches.between(step, end):
+                if self._world.any(interrupted()):
+                    break
+                if step % self._batches.epoch_steps == 0:
                     meter.reset()
-                count = self._train_step(step, meter)
+                self._train_step(step, batch, meter)
                 step += 1
-                progress.advance(count, **(self._checked(meter, step) if step % 10 == 0 else {}))
-                if time.monotonic() - saved > self._save_every_s:
+                progress.advance(batch.images, **self._look(step, meter))
+                if step % self._batches.epoch_steps == 0:
+                    self._note_epoch(reached(), meter)
+                if self._world.any(time.monotonic() - saved > self._save_every_s):
                     saved = time.monotonic()
                     self._save(reached())
-        figures, stopped = self._checked_figures(meter, step), reached()
+        figures, stopped = self._watchdog.finite(step, self._figures(meter)), reached()
         self._save(stopped)
-        self._classifier.eval()
-        return Stopped(counters=stopped, finished=step >= self.total_steps, figures=figures)
+        self._learner.eval()
+        return Stopped(counters=stopped, finished=step >= total, figures=figures)
 
-    def _train_step(self, step: int, meter: Meter) -> int:
-        """One optimiser step; returns the number of images."""
+    @property
+    def _saved(self) -> nn.ModuleDict:
+        """Everything whose tensors a state holds."""
+        parts: dict[str, nn.Module] = {"learner": self._learner}
+        if self._average is not None:
+            parts["average"] = self._average
+        return nn.ModuleDict(parts)
+
+    def _meter(self, counters: Counters) -> Meter:
+        generative = isinstance(self._learner, FlowLearner)
+        flow = self._learner.classifier.config if generative else None
+        # sums are of all workers: the first begins with them, the others with nothing
+        return Meter(flow, counters.sums) if self._world.rank == 0 else Meter(flow)  # type: ignore[arg-type]
+
+    def _train_step(self, step: int, batch: Batch, meter: Meter) -> None:
+        """One optimiser step."""
         config = self._config
-        epoch, position = divmod(step, self._epoch_steps)
-        order = _epoch_order(config.seed, epoch, len(self._labels))
-        index = order[position * config.batch_size : (position + 1) * config.batch_size]
-        labels = self._labels[index].to(self._device)
-        pixels = self._pixels_with_noise(index, step)
-        torch.manual_seed(_mix(config.seed, 2, step))  # dropout, the same after a resumption
-        output = self._classifier(pixels)
-        losses = ib_loss(output, labels, config.beta, config.label_smoothing)
+        # dropout: the same after a resumption, another one on each worker
+        torch.manual_seed(mixed_seed(config.seed, 2, step, self._world.rank))
         for group in self._optimizer.param_groups:
-            group["lr"] = learning_rate(config, step, self.total_steps)
+            group["lr"] = learning_rate(config, step, len(self._batches))
         self._optimizer.zero_grad(set_to_none=True)
-        losses.total.backward()
-        torch.nn.utils.clip_grad_norm_(self._classifier.parameters(), config.grad_clip)
+        if len(batch.labels):
+            with torch.autocast(
+                self._device.type, torch.bfloat16, enabled=config.precision == "bf16"
+            ):
+                result = self._step_fn(batch.pixels, batch.labels)
+            # a mean over this worker's images becomes its part of the mean over all of them
+            (result.total * (len(batch.labels) / batch.images)).backward()
+            meter.add(result, batch.labels)
+        self._world.sum_gradients(self._learner)
+        nn.utils.clip_grad_norm_(self._learner.parameters(), config.grad_clip)
         self._optimizer.step()
-        meter.add(losses, output, labels)
-        return len(labels)
+        if self._average is not None:
+            self._average.update_parameters(self._learner)
 
-    def _pixels_with_noise(self, index: Tensor, step: int) -> Tensor:
-        generator = torch.Generator().manual_seed(_mix(self._config.seed, 1, step))
-        images = self._pixels[index]
-        noise = torch.rand(images.shape, generator=generator)
-        levels = self._classifier.config.levels
-        return dequantize(images.to(self._device), levels, noise.to(self._device))
+    def _figures(self, meter: Meter) -> dict[str, float]:
+        return meter.figures(self._world.sum(meter.sums()))
 
-    def _checked(self, meter: Meter, step: int) -> dict[str, str]:
-        return {name: f"{value:.3f}" for name, value in self._checked_figures(meter, step).items()}
+    def _look(self, step: int, meter: Meter) -> dict[str, str]:
+        """Figures for the progress line, every few steps; raises where training has diverged."""
+        if step % LOOK_EVERY:
+            return {}
+        figures = self._watchdog.look(step, self._figures(meter))
+        return {name: f"{value:.3f}" for name, value in figures.items()}
 
-    def _checked_figures(self, meter: Meter, step: int) -> dict[str, float]:
-        figures = meter.figures()
-        if not all(math.isfinite(value) for value in figures.values()):
-            raise self._diverged(step, f"the loss is no longer finite: {figures}")
-        return figures
-
-    def _diverged(self, step: int, found: str) -> TrainingDivergedError:
-        return TrainingDivergedError(
-            f"near step {step} {found}; the last good state is {self._state_file}; try a lower "
-            f"--learning-rate than {self._config.learning_rate}"
-        )
+    def _note_epoch(self, counters: Counters, meter: Meter) -> None:
+        """A line of the log: figures of the epoch, and of held-out rows at its end."""
+        epoch = counters.step // self._batches.epoch_steps
+        figures = self._watchdog.finite(counters.step, self._figures(meter))
+        if self._world.rank == 0:
+            line = {
+                "epoch": epoch,
+                "step": counters.step,
+                "seconds": round(counters.seconds, 1),
+                "train": figures,
+                "validation": validate(self.kept, self._validation),
+            }
+            with (self._out / HISTORY_FILE).open("a") as file:
+                file.write(json.dumps(line) + "\n")
+        self._learner.train()
 
     def _progress(self, step: int) -> Progress:
-        done = _images_before(step, self._epoch_steps, len(self._labels), self._config.batch_size)
-        return Progress("training", self._config.epochs * len(self._labels), initial=done)
+        total = self._batches.images_before(len(self._batches))
+        shown = self._world.rank == 0
+        return Progress("training", total, initial=self._batches.images_before(step), shown=shown)
 
     def _save(self, counters: Counters) -> None:
-        for name, value in self._classifier.named_parameters():
-            if not value.isfinite().all():
-                raise self._diverged(counters.step, f"{name} holds values that are no numbers")
-        save_state(self._state_file, self._classifier, self._optimizer, counters)
+        if self._world.rank == 0 and not self._watchdog.suspicious:
+            self._watchdog.check_weights(counters.step, self._learner)
+            save_state(self._out / STATE_FILE, self._saved, self._optimizer, counters)
 
 
 def learning_rate(config: TrainConfig, step: int, total_steps: int) -> float:
@@ -176,30 +232,21 @@ def learning_rate(config: TrainConfig, step: int, total_steps: int) -> float:
     return config.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def _optimizer(classifier: GenerativeClassifier, config: TrainConfig) -> torch.optim.Optimizer:
+def _optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
     """AdamW; weight decay on convolution kernels only."""
-    kernels = [p for p in classifier.parameters() if p.ndim == 4]
-    others = [p for p in classifier.parameters() if p.ndim != 4]
+    kernels = [p for p in module.parameters() if p.ndim == 4]
+    others = [p for p in module.parameters() if p.ndim != 4]
     groups = [
         {"params": kernels, "weight_decay": config.weight_decay},
         {"params": others, "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.99))
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.99), fused=True)
 
 
-def _images_before(step: int, epoch_steps: int, rows: int, batch_size: int) -> int:
-    epochs, position = divmod(step, epoch_steps)
-    return epochs * rows + min(position * batch_size, rows)
-
-
-def _epoch_order(seed: int, epoch: int, rows: int) -> Tensor:
-    generator = torch.Generator().manual_seed(_mix(seed, 0, epoch))
-    return torch.randperm(rows, generator=generator)
-
-
-def _mix(*numbers: int) -> int:
-    """A seed from several numbers, well apart for neighbouring ones."""
-    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
+def _forget_after(history: Path, step: int) -> None:
+    """Drop the epochs that a run saw after its state was saved; it will see them again."""
+    lines = history.read_text().splitlines(keepends=True) if history.exists() else []
+    history.write_text("".join(line for line in lines if json.loads(line)["step"] <= step))
 
 
 @contextmanager

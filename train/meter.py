@@ -8,17 +8,17 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from model.classifier import ClassifierOutput, bits_per_dim
+from model.classifier import bits_per_dim
 from model.config import FlowConfig
-from train.objective import Losses
+from train.learner import BatchResult
 from train.state import EMPTY
 
 
 class Meter:
-    """Means over the images added since ``reset``: loss, bits/dim, accuracy."""
+    """Means over the images added since ``reset``: loss, accuracy and, for a flow, bits/dim."""
 
-    def __init__(self, config: FlowConfig, sums: Sequence[float] = EMPTY) -> None:
-        self._config = config
+    def __init__(self, flow: FlowConfig | None, sums: Sequence[float] = EMPTY) -> None:
+        self._flow = flow
         self._sums = torch.tensor(sums, dtype=torch.float64)
 
     def reset(self) -> None:
@@ -26,23 +26,29 @@ class Meter:
         self._sums = torch.zeros_like(self._sums)
 
     @torch.no_grad()
-    def add(self, losses: Losses, output: ClassifierOutput, labels: Tensor) -> None:
+    def add(self, result: BatchResult, labels: Tensor) -> None:
         """Add a batch; nothing is copied from the device here."""
-        count = output.log_prob.new_tensor(len(labels))
-        hits = (output.logits.argmax(1) == labels).double().sum()
-        loss = losses.total.double() * count
-        sums = torch.stack([loss, output.log_prob.double().sum(), hits, count])
+        count = torch.tensor(len(labels), dtype=torch.float64, device=labels.device)
+        hits = (result.logits.argmax(1) == labels).double().sum()
+        density = 0 * count if result.log_prob is None else result.log_prob.double().sum()
+        sums = torch.stack([result.total.double() * count, density, hits, count])
         self._sums = self._sums.to(sums.device) + sums
 
     def sums(self) -> tuple[float, ...]:
         """Loss, log_prob, correct answers and images, added up; another meter can begin with it."""
         return tuple(self._sums.tolist())
 
-    def figures(self) -> dict[str, float]:
-        """``loss``, ``bits_per_dim`` and ``accuracy``; empty when nothing was added."""
-        loss, log_prob, hits, count = self.sums()
+    def figures(self, sums: Sequence[float]) -> dict[str, float]:
+        """``loss``, ``accuracy`` and a flow's ``bits_per_dim``; empty when nothing was added.
+
+        ``sums`` are this meter's, or those of several meters added up.
+        """
+        loss, log_prob, hits, count = sums
         if not count:
             return {}
+        figures = {"loss": loss / count, "accuracy": hits / count}
+        if self._flow is None:
+            return figures
         mean = log_prob / count
-        bits = bits_per_dim(mean, self._config) if math.isfinite(mean) else mean
-        return {"loss": loss / count, "bits_per_dim": bits, "accuracy": hits / count}
+        bits = bits_per_dim(mean, self._flow) if math.isfinite(mean) else mean
+        return {**figures, "bits_per_dim": bits}

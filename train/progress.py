@@ -16,11 +16,18 @@ class Progress:
     """Counts ``unit``s up to ``total`` with named figures; use as a context manager.
 
     Where standard error is not a terminal it prints a plain line at most every ``interval``
-    seconds, and one at the end.
+    seconds, and one at the end. ``shown`` False counts in silence.
     """
 
     def __init__(
-        self, label: str, total: int, *, unit: str = "img", initial: int = 0, interval: float = 10.0
+        self,
+        label: str,
+        total: int,
+        *,
+        unit: str = "img",
+        initial: int = 0,
+        interval: float = 10.0,
+        shown: bool = True,
     ) -> None:
         self._bar = tqdm(
             total=total,
@@ -29,19 +36,24 @@ class Progress:
             unit=unit,
             unit_scale=True,
             dynamic_ncols=True,
-            disable=None,  # tqdm's word for "only on a terminal"
+            disable=None if shown else True,  # None: tqdm's word for "only on a terminal"
         )
+        self._shown = shown
         self._label, self._total, self._unit = label, total, unit
         self._done, self._initial = initial, initial
         self._interval = interval
         self._start = self._last = time.monotonic()
         self._figures: dict[str, str] = {}
 
+    @property
+    def _plain(self) -> bool:
+        return self._shown and bool(self._bar.disable)
+
     def __enter__(self) -> Progress:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._bar.disable and self._done > self._initial:
+        if self._plain and self._done > self._initial:
             self._print()
         self._bar.close()
 
@@ -53,7 +65,7 @@ class Progress:
             self._bar.set_postfix(figures, refresh=False)
         self._bar.update(count)
         now = time.monotonic()
-        if self._bar.disable and now - self._last >= self._interval:
+        if self._plain and now - self._last >= self._interval:
             self._last = now
             self._print()
 

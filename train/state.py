@@ -33,7 +33,7 @@ class Counters:
 def save_state(
     path: Path, module: nn.Module, optimizer: torch.optim.Optimizer, counters: Counters
 ) -> None:
-    """Write weights, optimiser moments and counters."""
+    """Write the tensors of ``module`` (the network, and its average), moments and counters."""
     tensors = {f"model.{name}": value for name, value in module.state_dict().items()}
     for index, moments in optimizer.state_dict()["state"].items():
         for name, value in moments.items():

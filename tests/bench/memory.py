@@ -1,0 +1,175 @@
+"""What backpropagation by inversion saves and costs: ``python -m tests.bench.memory``.
+
+Peak memory above the level before it, of one training step (forward, loss, backward) of flows of
+8, 16 and 32 couplings. Gradients of the parameters exist before the step, so that they are not
+counted: they grow with depth under any method. On a CPU every storage is counted as it is made and
+freed, workspaces inside an operator are not seen; on CUDA the allocator says what it handed out.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from model.classifier import GenerativeClassifier
+from model.config import FlowConfig, StageConfig
+from train.objective import ib_loss
+
+DEPTHS = (8, 16, 32)
+BATCH = 64
+PAIRS = 7
+
+Step = Callable[[], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """Peak activation memory of one step of a flow of ``blocks`` couplings, in bytes."""
+
+    blocks: int
+    recompute: bool
+    peak_bytes: int
+
+
+class LiveBytes(TorchDispatchMode):
+    """Counts the bytes of storages made while it is active and still alive, and their peak."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.live = 0
+        self.peak = 0
+        self._known = weakref.WeakSet[torch.UntypedStorage]()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        # what goes in unknown was there before, and may come out again as a view
+        for storage in _storages((args, kwargs)):
+            self._known.add(storage)
+        out = func(*args, **(kwargs or {}))
+        for storage in _storages(out):
+            if storage not in self._known:
+                self._count(storage)
+        return out
+
+    def _count(self, storage: torch.UntypedStorage) -> None:
+        self._known.add(storage)
+        self.live += storage.nbytes()
+        self.peak = max(self.peak, self.live)
+        weakref.finalize(storage, self._free, storage.nbytes())
+
+    def _free(self, nbytes: int) -> None:
+        self.live -= nbytes
+
+
+def _storages(values: Any) -> list[torch.UntypedStorage]:
+    return [leaf.untyped_storage() for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
+
+
+def peak_bytes(step: Step, device: torch.device) -> int:
+    """The most that ``step`` holds at a time above what was held before it, in bytes."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        step()
+        return torch.cuda.max_memory_allocated(device) - before
+    with LiveBytes() as meter:
+        step()
+    return meter.peak
+
+
+def bench_config(blocks: int) -> FlowConfig:
+    """All couplings at one size, 48 channels at 8 x 8, so that depth alone varies."""
+    stages = (
+        StageConfig(downsample="haar", blocks=0, width=64),
+        StageConfig(downsample="haar", blocks=blocks, width=64),
+    )
+    return FlowConfig(input_shape=(3, 32, 32), n_classes=10, stages=stages)
+
+
+def training_step(config: FlowConfig, device: torch.device, recompute: bool, batch: int) -> Step:
+    """A step to be measured, taken once already so that its gradients are there."""
+    torch.manual_seed(0)
+    classifier = GenerativeClassifier(config).to(device).train()
+    images = torch.rand(batch, *config.input_shape, device=device)
+    labels = torch.arange(batch, device=device) % config.n_classes
+    classifier.flow.initialise(images)
+    classifier.flow.recompute = recompute
+
+    def step() -> None:
+        classifier.zero_grad(set_to_none=False)
+        ib_loss(classifier(images), labels, beta=1.0).total.backward()
+
+    step()
+    return step
+
+
+def activation_memory(
+    device: torch.device, depths: tuple[int, ...] = DEPTHS, batch: int = BATCH
+) -> list[Row]:
+    """One row for each depth and way of backpropagation, the ordinary way first."""
+    rows = []
+    for blocks in depths:
+        for recompute in (False, True):
+            step = training_step(bench_config(blocks), device, recompute, batch)
+            peak = peak_bytes(step, device)
+            rows.append(Row(blocks=blocks, recompute=recompute, peak_bytes=peak))
+    return rows
+
+
+def growth(rows: list[Row], recompute: bool) -> float:
+    """Peak of the deepest flow relative to that of the shallowest."""
+    peaks = [row.peak_bytes for row in rows if row.recompute == recompute]
+    return peaks[-1] / peaks[0]
+
+
+def time_ratio(device: torch.device, blocks: int, batch: int = BATCH) -> float:
+    """Duration of a step with recompute over that of an ordinary one: median of pairs."""
+    ordinary, recomputed = (
+        training_step(bench_config(blocks), device, recompute, batch) for recompute in (False, True)
+    )
+    pairs = [(_seconds(ordinary, device), _seconds(recomputed, device)) for _ in range(PAIRS)]
+    return statistics.median(new / old for old, new in pairs)
+
+
+def _seconds(step: Step, device: torch.device) -> float:
+    with _synchronised(device):
+        start = time.perf_counter()
+        step()
+    return time.perf_counter() - start
+
+
+@contextmanager
+def _synchronised(device: torch.device) -> Iterator[None]:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    yield
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def main() -> None:
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    rows = activation_memory(device)
+    peaks = {(row.blocks, row.recompute): row.peak_bytes / 2**20 for row in rows}
+    print(f"{device}, batch {BATCH}, peak MiB of one step above its start\n")
+    print("couplings  ordinary  recompute  time ratio")
+    for blocks in DEPTHS:
+        ratio = time_ratio(device, blocks)
+        ordinary, recomputed = peaks[blocks, False], peaks[blocks, True]
+        print(f"{blocks:9}  {ordinary:8.1f}  {recomputed:9.1f}  {ratio:10.2f}")
+    print(f"32 over 8  {growth(rows, False):8.3f}  {growth(rows, True):9.3f}")
+
+
+if __name__ == "__main__":
+    main()

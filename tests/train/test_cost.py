@@ -1,0 +1,168 @@
+"""What a run will cost: exact counts, a trial that leaves no trace, and words for both."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+import torch
+
+from model.classifier import GenerativeClassifier
+from model.config import FlowConfig, StageConfig
+from train.config import TrainConfig
+from train.cost import Cost, Expectation, describe, estimate, expected
+
+CONFIG = TrainConfig(recipe="x", data="x", epochs=3, batch_size=4)
+
+
+def network(means_rank: int = 0) -> GenerativeClassifier:
+    """1@8 -> 4@4; two conv couplings of width 5; three classes; dropout to use random numbers."""
+    stage = StageConfig(downsample="haar", blocks=2, width=5)
+    flow = FlowConfig(input_shape=(1, 8, 8), n_classes=3, stages=(stage,), dropout=0.5)
+    if means_rank:
+        flow = replace(flow, means="low-rank", means_rank=means_rank)
+    return GenerativeClassifier(flow)
+
+
+def test_counts_by_hand() -> None:
+    cost = estimate(network())
+    couplings = 2 * 16 * 9 * (2 * 5 + 5 * 5 + 5 * 4)
+    dct = 2 * 4 * 4**3
+    head = 3 * 64
+    assert cost.multiply_adds == couplings + dct + head
+    assert cost.flow_parameters == 2 * (9 * (10 + 25 + 20) + 5 + 5 + 4 + 4 + 4)
+    assert cost.means_parameters == 3 * 64
+    permutations, normalize, prior = 2 * 4 * 8, 2 * 1 * 4, 3 * 4
+    weights = 4 * (cost.flow_parameters + cost.means_parameters)
+    assert cost.weight_bytes == weights + permutations + normalize + prior
+
+
+def test_the_gram_matrix_of_low_rank_means_is_not_counted() -> None:
+    full, low_rank = estimate(network()), estimate(network(means_rank=2))
+    assert low_rank.means_parameters == 3 * 4 + 3 * 2 + 2 * 60
+    assert low_rank.multiply_adds - full.multiply_adds == (3 * 4 + 2 * 60 + 3 * 2) - 3 * 64
+
+
+@pytest.fixture
+def trained() -> GenerativeClassifier:
+    classifier = network(means_rank=2)
+    classifier.flow.initialise(torch.rand(8, 1, 8, 8))
+    classifier(torch.rand(2, 1, 8, 8)).log_prob.sum().backward()
+    return classifier
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_nothing_is_disturbed(trained: GenerativeClassifier, training: bool) -> None:
+    trained.train(training)
+    before = {name: value.clone() for name, value in trained.state_dict().items()}
+    gradients = [p.grad.clone() for p in trained.parameters() if p.grad is not None]
+    torch.manual_seed(5)
+    random_state = torch.get_rng_state()
+    estimate(trained)
+    expected(trained, CONFIG, rows=10)
+    assert torch.equal(torch.get_rng_state(), random_state)
+    assert all(module.training == training for module in trained.modules())
+    after = trained.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+    kept = [p.grad for p in trained.parameters() if p.grad is not None]
+    assert all(torch.equal(one, two) for one, two in zip(gradients, kept, strict=True))
+
+
+def test_the_expectation_is_of_the_whole_run(
+    trained: GenerativeClassifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock that advances 7 s at each look: two timed steps between two looks."""
+    ticks: Iterator[float] = iter(range(0, 700, 7))
+    monkeypatch.setattr("train.cost._now", lambda device: next(ticks))
+    found = expected(trained, CONFIG, rows=10)
+    assert found.steps == 3 * 3
+    assert found.seconds == pytest.approx(9 * 7 / 2)
+    assert found.batch_size == 4
+    assert found.data_bytes == 10 * 64
+    assert (found.device, found.threads) == ("cpu", torch.get_num_threads())
+
+
+def test_memory_covers_what_the_trial_held(trained: GenerativeClassifier) -> None:
+    wide = StageConfig(downsample="haar", blocks=1, width=400)
+    flow = FlowConfig(input_shape=(1, 32, 32), n_classes=2, stages=(wide,))
+    found = expected(GenerativeClassifier(flow), replace(CONFIG, batch_size=32), rows=100)
+    activations = 4 * 32 * 16**2 * (400 + 400) * 2
+    assert found.peak_bytes > 4 * 4 * 9 * 400**2 + activations
+    assert found.peak_bytes < 100e9
+
+
+def test_the_forward_pass_runs_in_the_given_precision(trained: GenerativeClassifier) -> None:
+    opened = []
+
+    @contextlib.contextmanager
+    def precision() -> Iterator[None]:
+        opened.append(True)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            yield
+
+    expected(trained, CONFIG, rows=10, precision=precision)
+    assert len(opened) == 3
+
+
+@pytest.mark.parametrize("beta", [0.0, float("inf")])
+def test_every_beta_has_a_cost(trained: GenerativeClassifier, beta: float) -> None:
+    assert expected(trained, replace(CONFIG, beta=beta), rows=2).seconds > 0
+
+
+COST = Cost(
+    flow_parameters=455_812,
+    means_parameters=7_840,
+    multiply_adds=28_524_000,
+    weight_bytes=1_900_000,
+)
+EXPECTATION = Expectation(
+    steps=12_000,
+    batch_size=128,
+    seconds=1260.0,
+    peak_bytes=600_000_000,
+    data_bytes=47_040_000,
+    device="cpu",
+    threads=1,
+)
+
+
+def test_the_description_is_two_plain_lines() -> None:
+    assert describe(COST, EXPECTATION).splitlines() == [
+        "456 k parameters in the flow and 7.84 k in class means, 28.5 M multiply-adds an image",
+        "12,000 steps of 128 images: about 21 minutes and 0.6 GB on cpu (1 thread)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"seconds": 0.2}, "about 1 second and"),
+        ({"seconds": 119.0}, "about 119 seconds and"),
+        ({"seconds": 400.0}, "about 6.7 minutes and"),
+        ({"seconds": 9000.0}, "about 2.5 hours and"),
+        ({"seconds": 1e6}, "about 12 days and"),
+        ({"peak_bytes": 12_345_678_900}, "and 12.3 GB on cpu"),
+        ({"threads": 2}, "on cpu (2 threads)"),
+        ({"device": "GPU X"}, "0.6 GB on GPU X, beside under 0.1 GB of images"),
+        ({"device": "GPU X", "data_bytes": 2 * 10**9}, "on GPU X, beside 2.0 GB of images"),
+    ],
+)
+def test_words_for_time_and_memory(changes: dict[str, object], words: str) -> None:
+    assert words in describe(COST, replace(EXPECTATION, **changes))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (0, "0 parameters"),
+        (950, "950 parameters"),
+        (999_700, "1.00 M"),
+        (55_400_000, "55.4 M"),
+        (6_920_000_000, "6.92 G"),
+    ],
+)
+def test_words_for_counts(number: int, words: str) -> None:
+    cost = replace(COST, flow_parameters=number)
+    assert describe(cost, EXPECTATION).startswith(words)

@@ -1,0 +1,129 @@
+"""Batches of a run: their order, augmentation and noise, each a function of the seed and the step.
+
+An epoch's order follows from (seed, epoch), the augmentation and noise of a batch from (seed,
+step), never from how often a run was stopped or over how many workers it is spread.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model.quantize import dequantize
+from train.augment import augment
+from train.config import TrainConfig
+from train.images import Images
+
+#: Share of a GPU's free memory that the decoded data set may take, to be indexed there.
+RESIDENT_SHARE = 0.25
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """One worker's share of a batch: float pixels (b, C, H, W) in [0, 1], labels (b,).
+
+    ``images`` counts the whole batch, over all workers.
+    """
+
+    pixels: Tensor
+    labels: Tensor
+    images: int
+
+
+class Batches:
+    """Every batch of a run by its step; ``rank`` of ``workers`` sees its share of each."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        images: Images,
+        levels: int,
+        device: torch.device,
+        *,
+        rank: int = 0,
+        workers: int = 1,
+    ) -> None:
+        self._config = config
+        self._levels = levels
+        self._device = device
+        self._rank, self._workers = rank, workers
+        self._pixels = _near(torch.from_numpy(images.pixels), device)
+        self._labels = torch.from_numpy(images.labels)
+        self.epoch_steps = math.ceil(len(images) / config.batch_size)
+
+    def __len__(self) -> int:
+        return self._config.epochs * self.epoch_steps
+
+    def images_before(self, step: int) -> int:
+        """How many images the first ``step`` steps see."""
+        epochs, position = divmod(step, self.epoch_steps)
+        rows = len(self._labels)
+        return epochs * rows + min(position * self._config.batch_size, rows)
+
+    def first(self, count: int) -> Tensor:
+        """Pixels with noise of the first ``count`` rows of the first epoch, all of them on each
+        worker: what data-dependent initialisation sees."""
+        index = _epoch_order(self._config.seed, 0, len(self._labels))[:count]
+        return self._with_noise(self._pixels[index.to(self._pixels.device)], step=0)
+
+    def between(self, start: int, end: int) -> Iterator[Batch]:
+        """Batches of the steps from ``start`` to ``end``, the next one made during the present."""
+        if self._device.type != "cuda":
+            yield from (self.batch(step) for step in range(start, end))
+            return
+        with ThreadPoolExecutor(1) as pool:
+            coming = pool.submit(self.batch, start)
+            for step in range(start, end):
+                batch = coming.result()
+                coming = pool.submit(self.batch, min(step + 1, end - 1))
+                yield batch
+
+    def batch(self, step: int) -> Batch:
+        """The batch of one step."""
+        config = self._config
+        epoch, position = divmod(step, self.epoch_steps)
+        order = _epoch_order(config.seed, epoch, len(self._labels))
+        index = order[position * config.batch_size : (position + 1) * config.batch_size]
+        mine = slice(self._rank, None, self._workers)
+        # drawn for the whole batch and then shared out, so that workers change nothing but time
+        generator = self._generator(3, step)
+        images = self._pixels[index.to(self._pixels.device)].to(self._device)
+        images = augment(images, generator, flip=config.flip, shift=config.shift)
+        return Batch(
+            pixels=self._with_noise(images, step)[mine],
+            labels=self._labels[index][mine].to(self._device),
+            images=len(index),
+        )
+
+    def _with_noise(self, images: Tensor, step: int) -> Tensor:
+        generator = self._generator(1, step)
+        noise = torch.rand(images.shape, generator=generator, device=generator.device)
+        return dequantize(images.to(self._device), self._levels, noise.to(self._device))
+
+    def _generator(self, purpose: int, step: int) -> torch.Generator:
+        seed = mixed_seed(self._config.seed, purpose, step)
+        return torch.Generator(self._device).manual_seed(seed)
+
+
+def mixed_seed(*numbers: int) -> int:
+    """A seed from several numbers, well apart for neighbouring ones."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def _epoch_order(seed: int, epoch: int, rows: int) -> Tensor:
+    generator = torch.Generator().manual_seed(mixed_seed(seed, 0, epoch))
+    return torch.randperm(rows, generator=generator)
+
+
+def _near(pixels: Tensor, device: torch.device) -> Tensor:
+    """Pixels on the GPU where they fit well, so that no batch waits for a copy."""
+    if device.type != "cuda":
+        return pixels
+    free, _ = torch.cuda.mem_get_info(device)
+    return pixels.to(device) if pixels.nbytes < RESIDENT_SHARE * free else pixels
