@@ -30,6 +30,13 @@ def forward_recomputed(steps: Sequence[Transform], x: Tensor) -> tuple[Tensor, T
     """What ``Compose.forward`` gives for ``steps``, with the activations of one alive at a time.
 
     x (B, ...) to z (B, ...) and ladj (B,), nats, float64: the ordinary path's values bit by bit.
+    Gradients differ by the rounding of the inverse. Relative error (norm over all parameters) to
+    float64, ordinary and recomputed, of two trained flows of 12 couplings (8x8 digits; 28x28
+    clothes) on 32 samples of their own, dropout off: float32 1.7e-6 and 1.7e-6; 2.9e-6 and 2.9e-6,
+    the inputs found again to 6e-7; bfloat16 autocast 0.024 and 0.024; 0.042 and 0.054. An untrained
+    flow of 96: float32 4e-6 and 7e-6. A flow with large random weights is another matter: its own
+    rounding grows with depth, that of its inverse faster (float32, 32 couplings: 1e-3 and 6e-2),
+    and under bfloat16, whose networks are not continuous, the inverse may be lost altogether.
     """
     tape = _Tape()
     total = x.new_zeros(x.shape[0]).double()

@@ -45,7 +45,7 @@ class LiveBytes(TorchDispatchMode):
     """Counts the bytes of storages made while it is active and still alive, and their peak."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.live = 0
         self.peak = 0
         self._known = weakref.WeakSet[torch.UntypedStorage]()
@@ -83,7 +83,8 @@ def peak_bytes(step: Step, device: torch.device) -> int:
         before = torch.cuda.memory_allocated(device)
         step()
         return torch.cuda.max_memory_allocated(device) - before
-    with LiveBytes() as meter:
+    meter = LiveBytes()
+    with meter:
         step()
     return meter.peak
 

@@ -1,4 +1,7 @@
-"""The ImageNet configuration: its shapes, its size, its price, and what must never be computed."""
+"""The ImageNet recipe's network: its shapes, its size, its price, and what it must not compute.
+
+Mackowiak et al., CVPR 2021, Table 1: 18 coupling blocks that mirror a ResNet-50.
+"""
 
 from __future__ import annotations
 
@@ -14,39 +17,20 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from model.classifier import ClassifierOutput, GenerativeClassifier
-from model.config import FlowConfig, StageConfig
 from model.couplings import AffineCoupling, DownsamplingCoupling
 from model.scoring import score
 from model.transforms import HaarDownsample, Permutation
 from train.objective import ib_loss
+from train.recipes import RECIPES
 
 K, D = 1000, 150_528
-
-
-def imagenet_config() -> FlowConfig:
-    """Mackowiak et al., CVPR 2021: 18 coupling blocks that mirror a ResNet-50."""
-    bottleneck = [(3, 64, "none"), (3, 128, "coupling"), (5, 256, "coupling"), (2, 512, "coupling")]
-    return FlowConfig(
-        input_shape=(3, 224, 224),
-        n_classes=K,
-        stages=(
-            StageConfig(downsample="coupling", blocks=0, subnet="entry", width=64),
-            StageConfig(downsample="haar", blocks=1, subnet="pointwise", width=48),
-            *(
-                StageConfig(downsample=halve, blocks=blocks, subnet="bottleneck", width=width)  # type: ignore[arg-type]
-                for blocks, width, halve in bottleneck
-            ),
-        ),
-        means="low-rank",
-        mu_init=3.5,
-    )
 
 
 class Watch(TorchDispatchMode):
     """Records which operations ran and the largest tensor that one of them made."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.operations: set[str] = set()
         self.largest = 0
 
@@ -64,7 +48,7 @@ class Watch(TorchDispatchMode):
 @pytest.fixture(scope="module")
 def model() -> GenerativeClassifier:
     """One for all tests here: 310 MB of weights."""
-    return GenerativeClassifier(imagenet_config())
+    return GenerativeClassifier(RECIPES["imagenet"].flow_config(K, seed=0))
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +115,7 @@ def test_class_means_are_never_materialised(model: GenerativeClassifier, image: 
     """Forward and backward at one image: no tensor comes near K * D entries."""
     model.zero_grad(set_to_none=True)
     with Watch() as watch:
-        loss(model(image)).backward()  # type: ignore[no-untyped-call]
+        loss(model(image)).backward()
     model.zero_grad(set_to_none=True)
     assert {"mm", "convolution", "convolution_backward"} <= watch.operations
     basis = 128 * (D - 3072)
@@ -168,7 +152,7 @@ def test_a_training_step_and_a_verdict(model: GenerativeClassifier, image: Tenso
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, foreach=False)
     before = loss(model(image))
     optimizer.zero_grad(set_to_none=True)
-    before.backward()  # type: ignore[no-untyped-call]
+    before.backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)

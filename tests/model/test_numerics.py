@@ -42,7 +42,8 @@ def head() -> GenerativeClassifier:
     """With class means as far apart as trained ones: |mu| about 34."""
     classifier = GenerativeClassifier(HEAD).eval()
     generator = torch.Generator().manual_seed(0)
-    low_rank_means(classifier).coordinates.data.normal_(0, 3, generator=generator)
+    with torch.no_grad():
+        low_rank_means(classifier).coordinates.normal_(0, 3, generator=generator)
     return classifier
 
 
@@ -259,7 +260,7 @@ def test_a_known_square_norm_follows_the_optimiser() -> None:
         with torch.no_grad():
             torch.testing.assert_close(means.square_norm(), materialised(means))
         optimizer.zero_grad()
-        means.square_norm().sum().backward()  # type: ignore[no-untyped-call]
+        means.square_norm().sum().backward()
         assert all(p.grad is not None for p in means.parameters())
         optimizer.step()
     with torch.no_grad():

@@ -26,11 +26,11 @@ from train.loop import Trainer
 
 step = Trainer._train_step
 
-def waiting(self, number, meter):
+def waiting(self, number, *rest):
     if number == 5:
         print("ready", flush=True)
         sys.stdin.readline()
-    return step(self, number, meter)
+    step(self, number, *rest)
 
 Trainer._train_step = waiting
 main()
