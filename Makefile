@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup-done
 
-.PHONY: help setup lint types format test test-fast test-integration demo bench protos lock clean
+.PHONY: help setup lint types format test test-fast test-integration demo bench bench-model bench-serving protos lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -41,8 +41,14 @@ test-integration: setup ## starts real Ray, HAProxy and the command line
 demo: setup ## train, calibrate, serve and ask, on scikit-learn's digits
 	$(BIN)/python -m tests.demo.demo
 
-bench: setup ## what serving costs beside the model; BUNDLE=... (made by make demo)
-	$(BIN)/python -m tests.bench.serving $(BUNDLE)
+bench: bench-model bench-serving ## every benchmark: ratios of interleaved rounds, with their spread
+
+bench-model: setup ## speed and memory of the network, against FrEIA and torchvision
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	$(BIN)/python -m tests.bench.model --out build/bench/model.json
+
+bench-serving: setup ## what serving costs beside the model; BUNDLE=NAME or a path
+	$(BIN)/python -m tests.bench.serving $(or $(BUNDLE),fashion-mnist)
 
 protos: setup ## generate service/protos/*_pb2*
 	$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. --grpc_python_out=. service/protos/classifier.proto

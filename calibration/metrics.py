@@ -10,8 +10,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import rankdata
 
-from calibration.arrays import FloatArray
+from calibration.arrays import BoolArray, FloatArray
 from calibration.errors import CalibrationError
+
+#: A prediction this sure counts as confident: at most 3 in 1,000 of them should be wrong.
+CONFIDENT = 0.997
 
 
 def accuracy(posterior: FloatArray, labels: npt.ArrayLike) -> float:
@@ -46,6 +49,27 @@ def ece(posterior: FloatArray, labels: npt.ArrayLike, bins: int = 15) -> float:
     index = np.searchsorted(edges, confidence, side="right")
     gaps = np.bincount(index, weights=correct - confidence)
     return float(np.abs(gaps).sum() / len(confidence))
+
+
+def is_confident(posterior: FloatArray) -> BoolArray:
+    """Which rows give their top class at least ``CONFIDENT``, (N, K) to (N,)."""
+    chosen: BoolArray = posterior.max(axis=1) >= CONFIDENT
+    return chosen
+
+
+def overconfidence_error(posterior: FloatArray, labels: npt.ArrayLike) -> float | None:
+    """Error rate of the confident predictions over the rate that their confidence allows, >= 0.
+
+    mean(argmax_k posterior[i, k] != label_i over confident i) / (1 - ``CONFIDENT``); lower =
+    better. 1 is an honest 99.7%, 5 is wrong five times too often, 333 is the most there is. None
+    where no prediction is confident: nothing is known then. ``is_confident`` counts them; where
+    they are few, one error more moves it a lot. (Mackowiak, Ardizzone, Köthe, Rother, CVPR 2021.)
+    """
+    sure = is_confident(posterior)
+    if not sure.any():
+        return None
+    wrong = posterior[sure].argmax(axis=1) != np.asarray(labels)[sure]
+    return float(wrong.mean() / (1 - CONFIDENT))
 
 
 def auroc(id_scores: FloatArray, ood_scores: FloatArray) -> float:

@@ -51,6 +51,20 @@ class RowRecord:
         """Rows of each part."""
         return {"train": len(self.train), "fit": len(self.fit), "cal": len(self.cal)}
 
+    @property
+    def known(self) -> Digests:
+        """The digests of all parts together (n, 32)."""
+        return np.concatenate([self.train, self.fit, self.cal])
+
+    def found_among(self, digests: Digests) -> dict[str, int]:
+        """How many of ``digests`` (N, 32) are known from each part, and how many are ``new``.
+
+        Exact copies alone: an image that differs in one pixel is new.
+        """
+        parts = {"train": self.train, "fit": self.fit, "cal": self.cal}
+        found = {name: int(is_in(digests, part).sum()) for name, part in parts.items()}
+        return found | {"new": int((~is_in(digests, self.known)).sum())}
+
     @classmethod
     def from_bytes(cls, content: bytes, counts: Mapping[str, int]) -> RowRecord:
         """The inverse of ``to_bytes``; raises ``RowsError`` where size and counts disagree."""

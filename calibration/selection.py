@@ -35,10 +35,9 @@ def select_rows(digests: Digests, record: RowRecord, seed: int = 0) -> Selection
     """
     if not len(digests):
         raise CalibrationError("found no rows to calibrate on, expected some that are images")
-    known = np.concatenate([record.train, record.fit, record.cal])
     trained_on = is_in(digests, record.train)
     # every row: held-out rows alone may be a user's own, from an earlier calibration
-    if len(record.fit) and len(record.cal) and is_in(known, digests).all():
+    if len(record.fit) and len(record.cal) and is_in(record.known, digests).all():
         fit, cal = is_in(digests, record.fit), is_in(digests, record.cal)
         return _selection(fit, cal, held_out=True, trained_on=int(trained_on.sum()))
     fresh = np.flatnonzero(~trained_on)

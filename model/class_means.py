@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from model.config import FlowConfig
+from model.transforms import full_precision
 
 
 class ClassMeans(nn.Module, ABC):
@@ -74,18 +75,21 @@ class LowRankMeans(ClassMeans):
         return z[:, :channels] @ self.pooled.T + low_rank
 
     def square_norm(self) -> Tensor:
-        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        known = not (torch.is_grad_enabled() or torch.compiler.is_compiling())
+        if not known or any(p.is_inference() for p in self.parameters()):
             return self._square_norm()
         # the Gram matrix costs a third of an ImageNet image's forward pass, and changes only with
-        # the weights: torch counts a tensor's versions
+        # the weights: torch counts a tensor's versions (but not
+        # changes through ``.data``, which nothing here makes)
         key = [(p.data_ptr(), p._version, p.dtype) for p in self.parameters()]
         if self._known is None or self._known[0] != key:
             self._known = (key, self._square_norm())
         return self._known[1]
 
     def _square_norm(self) -> Tensor:
-        gram = self.basis @ self.basis.T
-        low_rank = ((self.coordinates @ gram) * self.coordinates).sum(1)
+        with full_precision(self.basis):
+            gram = self.basis @ self.basis.T
+            low_rank = ((self.coordinates @ gram) * self.coordinates).sum(1)
         return self.pooled.square().sum(1) + low_rank
 
     def of(self, labels: Tensor) -> Tensor:

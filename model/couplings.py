@@ -26,7 +26,8 @@ class Conditioner(nn.Module):
         self.clamp = clamp
 
     def forward(self, passive: Tensor) -> tuple[Tensor, Tensor]:
-        raw, shift = self.subnet(passive).to(passive.dtype).chunk(2, dim=1)
+        hidden = self.subnet(passive.contiguous(memory_format=torch.channels_last))
+        raw, shift = hidden.to(passive.dtype).contiguous().chunk(2, dim=1)
         return self.clamp * torch.tanh(raw / self.clamp), shift
 
 
@@ -45,7 +46,7 @@ class AffineCoupling(Transform):
     def forward(self, x: Tensor) -> Transformed:
         x1, x2 = x[:, : self.passive], x[:, self.passive :]
         log_scale, shift = self.conditioner(x1)
-        return torch.cat([x1, x2 * log_scale.exp() + shift], dim=1), _total(log_scale)
+        return torch.cat([x1, _affine(x2, log_scale, shift)], dim=1), _total(log_scale)
 
     def inverse(self, z: Tensor) -> Transformed:
         z1, z2 = z[:, : self.passive], z[:, self.passive :]
@@ -59,7 +60,7 @@ class AffineCoupling(Transform):
         with torch.no_grad():
             x2 = (z2 - shift) * (-log_scale).exp()
         x2.requires_grad_()
-        again = torch.cat([x1, x2 * log_scale.exp() + shift], dim=1)
+        again = torch.cat([x1, _affine(x2, log_scale, shift)], dim=1)
         return Retraced((x1, x2), again, _total(log_scale))
 
 
@@ -82,9 +83,9 @@ class DownsamplingCoupling(Transform):
     def forward(self, x: Tensor) -> Transformed:
         x1, x2 = x[:, : self.passive], x[:, self.passive :]
         scale2, shift2 = self.down(x1)
-        z2 = nnf.pixel_unshuffle(x2, 2) * scale2.exp() + shift2
+        z2 = _affine(nnf.pixel_unshuffle(x2, 2), scale2, shift2)
         scale1, shift1 = self.low(z2)
-        z1 = nnf.pixel_unshuffle(x1, 2) * scale1.exp() + shift1
+        z1 = _affine(nnf.pixel_unshuffle(x1, 2), scale1, shift1)
         return torch.cat([z1, z2], dim=1), _total(scale1) + _total(scale2)
 
     def inverse(self, z: Tensor) -> Transformed:
@@ -94,6 +95,11 @@ class DownsamplingCoupling(Transform):
         scale2, shift2 = self.down(x1)
         x2 = nnf.pixel_shuffle((z2 - shift2) * (-scale2).exp(), 2)
         return torch.cat([x1, x2], dim=1), -_total(scale1) - _total(scale2)
+
+
+def _affine(x: Tensor, log_scale: Tensor, shift: Tensor) -> Tensor:
+    """x exp(s) + t, in one pass over memory."""
+    return torch.addcmul(shift, x, log_scale.exp())
 
 
 def _total(log_scale: Tensor) -> Tensor:

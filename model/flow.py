@@ -29,7 +29,10 @@ def build_flow(config: FlowConfig) -> Compose:
             if stage.downsample != "none":
                 channels, height, width = 4 * channels, height // 2, width // 2
             transforms.extend(_blocks(channels, stage, config))
-    return Compose([*transforms, DctPool(channels, height, width)])
+    flow = Compose([*transforms, DctPool(channels, height, width)])
+    # networks inside couplings compute channels last, which spares them a reordering of every
+    # output; the flow itself does not, since permutations would then be the dearer
+    return flow.to(memory_format=torch.channels_last)
 
 
 def _downsampling(channels: int, stage: StageConfig, config: FlowConfig) -> list[Transform]:

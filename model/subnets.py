@@ -40,7 +40,7 @@ def build_subnet(
     for channels, kernel, step in hidden[kind]:
         layers += [
             nn.Conv2d(channels_in, channels, kernel, stride=step, padding=kernel // 2),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
         ]
         channels_in = channels
     if dropout:

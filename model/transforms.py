@@ -119,11 +119,11 @@ class ActNorm(Transform):
         self.offset = nn.Parameter(torch.zeros(channels))
 
     def _ladj(self, x: Tensor) -> Tensor:
-        return (self.log_scale.sum() * x[0, 0].numel()).expand(x.shape[0])
+        return (self.log_scale.double().sum() * x[0, 0].numel()).expand(x.shape[0])
 
     def forward(self, x: Tensor) -> Transformed:
-        scale = self.log_scale.exp()[:, None, None]
-        return x * scale + self.offset[:, None, None], self._ladj(x)
+        scale, offset = self.log_scale.exp()[:, None, None], self.offset[:, None, None]
+        return torch.addcmul(offset, x, scale), self._ladj(x)
 
     def inverse(self, z: Tensor) -> Transformed:
         scale = (-self.log_scale).exp()[:, None, None]
@@ -245,7 +245,7 @@ class Normalize(Transform):
         return x, -self._ladj(z)
 
     def _ladj(self, x: Tensor) -> Tensor:
-        return (-self.std.log().sum() * x[0, 0].numel()).expand(x.shape[0])
+        return (-self.std.double().log().sum() * x[0, 0].numel()).expand(x.shape[0])
 
     @torch.no_grad()
     def initialise(self, x: Tensor) -> Tensor:

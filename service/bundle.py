@@ -30,7 +30,8 @@ MODEL_WEIGHTS = "model/weights.safetensors"
 CALIBRATION = "calibration/calibration.json"
 REFERENCE = "calibration/reference.parquet"
 ROWS = "data/rows.bin"
-FILES = (MODEL_CONFIG, MODEL_WEIGHTS, CALIBRATION, REFERENCE, ROWS)
+HISTORY = "training/history.jsonl"
+FILES = (MODEL_CONFIG, MODEL_WEIGHTS, CALIBRATION, REFERENCE, ROWS, HISTORY)
 SCHEMA_VERSION = 1
 
 
@@ -92,7 +93,10 @@ class Manifest:
 
 @dataclass(frozen=True, kw_only=True)
 class Bundle:
-    """A loaded, verified bundle. ``version`` is the start of the manifest's SHA-256."""
+    """A loaded, verified bundle. ``version`` is the start of the manifest's SHA-256.
+
+    ``history`` has the figures of each training epoch, in order; empty where no log was kept.
+    """
 
     path: Path
     version: str
@@ -100,6 +104,7 @@ class Bundle:
     checkpoint: Checkpoint
     calibration: Calibration
     rows: RowRecord
+    history: tuple[Mapping[str, Any], ...]
 
     @property
     def name(self) -> str:
@@ -127,7 +132,7 @@ class Bundle:
                 "two was changed or damaged, restore the bundle from its source"
             )
         manifest = Manifest.from_bytes(manifest_bytes)
-        contents = {name: verified(path, name, manifest.files) for name in FILES}
+        contents = verified_contents(path, manifest.files)
         try:
             return cls(
                 path=path,
@@ -136,6 +141,7 @@ class Bundle:
                 checkpoint=_described(manifest, contents),
                 calibration=_bound_calibration(contents),
                 rows=RowRecord.from_bytes(contents[ROWS], manifest.data["rows"]),
+                history=_history(contents[HISTORY]),
             )
         except (CheckpointError, CalibrationError, RowsError, KeyError, TypeError) as error:
             raise BundleError(f"{path}: {error}") from error
@@ -204,6 +210,26 @@ def verified(folder: Path, name: str, files: Mapping[str, FileSeal]) -> bytes:
             f"{expected.sha256}, found {found.bytes} with {found.sha256}; restore the bundle"
         )
     return content
+
+
+def verified_contents(folder: Path, files: Mapping[str, FileSeal]) -> dict[str, bytes]:
+    """Every file of a bundle, verified; without a training log, as older ones are, an empty one."""
+    listed = [name for name in FILES if name in files or name != HISTORY]
+    return {HISTORY: b""} | {name: verified(folder, name, files) for name in listed}
+
+
+def _history(content: bytes) -> tuple[Mapping[str, Any], ...]:
+    """The training log's lines; refused where one is no JSON object."""
+    lines: list[Mapping[str, Any]] = []
+    for number, text in enumerate(content.splitlines(), start=1):
+        try:
+            line = json.loads(text)
+        except ValueError as error:
+            raise BundleError(f"{HISTORY}, line {number}: {error}; expected JSON") from error
+        if not isinstance(line, dict):
+            raise BundleError(f"{HISTORY}, line {number}: found {line!r}, expected a JSON object")
+        lines.append(line)
+    return tuple(lines)
 
 
 def _described(manifest: Manifest, contents: Mapping[str, bytes]) -> Checkpoint:

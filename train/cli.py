@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from train.auto import recipe_of
 from train.config import Precision, TrainConfig
-from train.recipes import RECIPES, RecipeError, find_recipe
+from train.recipes import RECIPES, RecipeError
 
 if TYPE_CHECKING:
     from train.loop import Stopped
@@ -28,7 +29,12 @@ DATA_HELP = (
 def train(
     out: Annotated[Path, typer.Option(help="Folder of the checkpoint.")],
     data: Annotated[str, typer.Option(help=DATA_HELP)] = "",
-    recipe: Annotated[str, typer.Option(help=f"One of: {', '.join(RECIPES)}.")] = "",
+    recipe: Annotated[
+        str, typer.Option(help=f"One of: {', '.join(RECIPES)}, auto (for a folder of yours).")
+    ] = "",
+    size: Annotated[
+        int | None, typer.Option(help="Pixels a side for --recipe auto, 28 to 224.")
+    ] = None,
     beta: Annotated[
         float | None,
         typer.Option(
@@ -44,6 +50,10 @@ def train(
     epochs: Annotated[int | None, typer.Option(help="Instead of the recipe's.", min=1)] = None,
     batch_size: Annotated[int | None, typer.Option(help="Instead of the recipe's.", min=1)] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Instead of the recipe's.")] = None,
+    rows: Annotated[
+        int | None,
+        typer.Option(help="Train on so many rows, drawn by the seed; all if left out.", min=1),
+    ] = None,
     fit_rows: Annotated[
         int | None,
         typer.Option(
@@ -88,6 +98,13 @@ def train(
         int | None,
         typer.Option(help="Processes that share each batch, on a Ray cluster by Ray Train.", min=1),
     ] = None,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            help="Ray cluster for --workers; RAY_ADDRESS if left out, and without one a Ray of "
+            "this machine. Its machines share --out.",
+        ),
+    ] = None,
     threads: Annotated[
         int | None,
         typer.Option(help="CPU threads, 1 if left out; small models gain nothing by more.", min=1),
@@ -105,11 +122,13 @@ def train(
     from train.run import train_new
 
     asked = {
+        "size": size,
         "beta": beta,
         "seed": seed,
         "epochs": epochs,
         "batch_size": batch_size,
         "learning_rate": learning_rate,
+        "rows": rows,
         "fit_rows": fit_rows,
         "cal_rows": cal_rows,
         "threads": threads,
@@ -125,18 +144,23 @@ def train(
     if resume:
         if data or recipe or given:
             raise RecipeError("--resume goes on with the settings of the run: give only --out")
-        _report(resume_run(out), out)
+        _report(resume_run(out, address=address), out)
         return
     if not data or not recipe:
         raise RecipeError("--data and --recipe are needed to start a run (or --resume to go on)")
-    config = _configured(recipe, data, given)
-    typer.echo(f"recipe {recipe}, as it stands: {find_recipe(recipe).expected}", err=True)
-    _report(train_new(config, out), out)
+    config = configured(recipe, data, given)
+    if address is not None and config.workers == 1:
+        raise RecipeError(f"--address {address}: expected --workers of 2 or more beside it")
+    expected = recipe_of(recipe, data, size).expected
+    typer.echo(f"recipe {recipe}, as it stands: {expected}", err=True)
+    _report(train_new(config, out, address=address), out)
 
 
-def _configured(recipe: str, data: str, given: Mapping[str, object]) -> TrainConfig:
+def configured(recipe: str, data: str, given: Mapping[str, object]) -> TrainConfig:
+    """The recipe's settings with those that were ``given``, by the names of ``TrainConfig``."""
     try:
-        return replace(find_recipe(recipe).train_config(data=data), **given)  # type: ignore[arg-type]
+        known = recipe_of(recipe, data, given.get("size"))  # type: ignore[arg-type]
+        return replace(known.train_config(data=data), **given)  # type: ignore[arg-type]
     except ValueError as error:
         raise RecipeError(str(error)) from error
 
@@ -155,11 +179,13 @@ def user_errors() -> tuple[type[Exception], ...]:
     from model.checkpoint import CheckpointError
     from model.image import ImageError
     from train.data import DataError
+    from train.distributed import ClusterError
     from train.divergence import TrainingDivergedError
 
     return (
         CalibrationError,
         CheckpointError,
+        ClusterError,
         DataError,
         ImageError,
         OSError,
@@ -169,9 +195,14 @@ def user_errors() -> tuple[type[Exception], ...]:
 
 
 def main() -> None:
-    """``python -m train``: errors a user can mend are one line, without a traceback."""
+    """``python -m train``."""
+    run_command(train)
+
+
+def run_command(command: Callable[..., None]) -> None:
+    """Run one command; errors that a user can mend are one line, without a traceback."""
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(train)
+    app.command()(command)
     try:
         app()
     except Exception as error:

@@ -17,19 +17,20 @@ class TrainConfig:
     ``beta`` weighs the class loss in (L_X + beta L_Y) / (1 + beta): 0 is a plain flow, ``inf`` a
     feed-forward classifier. L_X is per dimension and L_Y is not, so beta compares only between
     models of one size: beta * D is what compares across sizes. ``fit_rows`` and ``cal_rows`` are
-    held out for calibration. ``threads`` of the CPU belong here because sums, and so the last bits
-    of the weights, depend on them.
+    held out for calibration, and of the others only ``rows`` are trained on, or all. ``threads`` of
+    the CPU belong here because sums, and so the last bits of the weights, depend on them.
 
-    ``kind``: ``resnet`` trains the baseline that a flow is held against, alike in all else.
-    ``flip`` and ``shift`` (pixels) augment. ``ema``: decay of the running average of weights that
-    is kept at the end, 0 for the last weights. ``precision`` is that of the networks inside
-    couplings; log-determinants and the class head stay in float32. ``recompute`` trades a third
-    more time for activation memory that does not grow with depth. ``init``: a bundle or checkpoint
-    whose flow training starts from.
+    ``size``: pixels a side, of recipe ``auto``. ``kind``: ``resnet`` trains the baseline that a
+    flow is held against, alike in all else. ``flip`` and ``shift`` (pixels) augment. ``ema``: decay
+    of the running average of weights that is kept at the end, 0 for the last weights.
+    ``precision`` is that of the networks inside couplings; log-determinants and the class head
+    stay in float32. ``recompute`` trades about a third more time for activation memory that does
+    not grow with depth. ``init``: a bundle or checkpoint whose flow training starts from.
     """
 
     recipe: str
     data: str
+    size: int | None = None
     kind: Kind = "flow"
     init: str | None = None
     beta: float = 1.0
@@ -48,6 +49,7 @@ class TrainConfig:
     recompute: bool = False
     workers: int = 1
     seed: int = 0
+    rows: int | None = None
     fit_rows: int = 5000
     cal_rows: int = 5000
     threads: int = 1
@@ -59,6 +61,8 @@ class TrainConfig:
         for name in ("epochs", "batch_size", "fit_rows", "cal_rows", "threads", "workers"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} {getattr(self, name)}: expected at least 1")
+        if self.rows is not None and self.rows < 1:
+            raise ValueError(f"rows {self.rows}: expected at least 1, or none for all")
         for name in ("seed", "shift"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} {getattr(self, name)}: expected 0 or more")

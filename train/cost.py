@@ -1,8 +1,8 @@
 """What training will cost, told before it starts: parameters, multiply-adds, time, memory.
 
 Counts are exact; time and memory are those of a few real steps on a throw-away copy of the
-network, so they follow the machine, the threads and the precision in use. Reading the data,
-scoring and writing the checkpoint are not in them.
+network, so they follow the machine, the threads and the precision in use. Not in them: reading the
+data, augmentation, what ``torch.compile`` gains and takes, validation, several workers.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,9 +23,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from model.classifier import GenerativeClassifier
 from train.config import TrainConfig
-from train.objective import ib_loss
+from train.ema import averaged
+from train.learner import Classifier, FlowLearner, build_learner
 
-WARM_UP_STEPS, TIMED_STEPS = 1, 2
+TIMED_STEPS = 2
+
+#: Seconds of a first step beyond which no other is tried: it tells enough.
+PATIENCE_S = 20.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,36 +79,27 @@ def estimate(classifier: GenerativeClassifier) -> Cost:
     )
 
 
-def expected(
-    classifier: GenerativeClassifier,
-    config: TrainConfig,
-    rows: int,
-    precision: Callable[[], AbstractContextManager[object]] = nullcontext,
-) -> Expectation:
+def expected(classifier: Classifier, config: TrainConfig, rows: int) -> Expectation:
     """Time and memory of training on ``rows`` images as ``config`` says, from a few real steps.
 
     Call it where training would begin: with the device, the number of threads and the images in
-    place. ``precision`` opens the region, autocast say, in which the forward pass runs. The
-    classifier and the streams of random numbers are as before.
+    place. The classifier and the streams of random numbers are as before.
     """
     device = classifier.device
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     with _own_randomness(classifier):
-        step = _trial(classifier, config, min(config.batch_size, rows), precision)
-        for _ in range(WARM_UP_STEPS):
-            step()
-        began = _now(device)
-        for _ in range(TIMED_STEPS):
-            step()
-        seconds = (_now(device) - began) / TIMED_STEPS
+        step = _trial(classifier, config, min(config.batch_size, rows))
+        seconds = _seconds(step, 1, device)
+        if seconds < PATIENCE_S:  # the first step also warms up
+            seconds = _seconds(step, TIMED_STEPS, device)
     steps = config.epochs * math.ceil(rows / config.batch_size)
     return Expectation(
         steps=steps,
         batch_size=config.batch_size,
         seconds=steps * seconds,
         peak_bytes=_peak_bytes(device),
-        data_bytes=rows * classifier.config.dim,
+        data_bytes=rows * math.prod(classifier.config.input_shape),
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         threads=torch.get_num_threads(),
     )
@@ -126,34 +121,40 @@ def describe(cost: Cost, expectation: Expectation) -> str:
     )
 
 
-def _trial(
-    classifier: GenerativeClassifier,
-    config: TrainConfig,
-    batch_size: int,
-    precision: Callable[[], AbstractContextManager[object]],
-) -> Callable[[], None]:
+def _trial(classifier: Classifier, config: TrainConfig, batch_size: int) -> Callable[[], None]:
     """A step of training on noise, of a copy that goes when the step does."""
-    network, device = copy.deepcopy(classifier).train(), classifier.device
-    flow = network.config
-    optimizer = torch.optim.AdamW(network.parameters(), lr=config.learning_rate)
-    x = torch.rand((batch_size, *flow.input_shape), device=device)
-    labels = torch.randint(flow.n_classes, (batch_size,), device=device)
+    learner = build_learner(copy.deepcopy(classifier), config).train()
+    if isinstance(learner, FlowLearner):
+        learner.classifier.flow.recompute = config.recompute
+    average = averaged(learner, config.ema) if config.ema else None
+    optimizer = torch.optim.AdamW(learner.parameters(), lr=config.learning_rate, fused=True)
+    device, shape = classifier.device, classifier.config
+    x = torch.rand((batch_size, *shape.input_shape), device=device)
+    labels = torch.randint(shape.n_classes, (batch_size,), device=device)
 
     def step() -> None:
-        with precision():
-            output = network(x)
-        losses = ib_loss(output, labels, config.beta, config.label_smoothing)
         optimizer.zero_grad(set_to_none=True)
-        losses.total.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), config.grad_clip)
+        with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+            result = learner(x, labels)
+        result.total.backward()
+        nn.utils.clip_grad_norm_(learner.parameters(), config.grad_clip)
         optimizer.step()
+        if average is not None:
+            average.update_parameters(learner)
 
     return step
 
 
-def _own_randomness(classifier: GenerativeClassifier) -> AbstractContextManager[None]:
+def _own_randomness(classifier: Classifier) -> AbstractContextManager[None]:
     device = classifier.device
     return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+
+
+def _seconds(step: Callable[[], None], times: int, device: torch.device) -> float:
+    began = _now(device)
+    for _ in range(times):
+        step()
+    return (_now(device) - began) / times
 
 
 def _now(device: torch.device) -> float:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -95,12 +96,13 @@ class Trainer:
         """Data-dependent initialisation on the first rows, for a run that begins."""
         if not self._config.init:
             self._learner.initialise(self._batches.first(1024))
+        self._world.share_weights(self._learner)
         return Counters()
 
     def resume(self) -> Counters:
         """Load the saved state, for a run that goes on; one stopped before its first begins."""
         path = self._out / STATE_FILE
-        if not path.exists():
+        if not self._world.any(path.exists()):
             return self.start()
         counters = load_state(path, self._saved, self._optimizer)
         if self._world.rank == 0:
@@ -126,14 +128,14 @@ class Trainer:
 
         self._learner.train()
         with (
-            _interruption() as interrupted,
-            torch.random.fork_rng(),
+            interruption() as interrupted,
+            torch.random.fork_rng([self._device] if self._device.type == "cuda" else []),
             self._progress(step) as progress,
         ):
             if not step:
                 self._save(counters)
             for batch in self._batches.between(step, end):
-                if self._world.any(interrupted()):
+                if self._world.any(interrupted.times > 0 or self._world.told_to_stop()):
                     break
                 if step % self._batches.epoch_steps == 0:
                     meter.reset()
@@ -218,8 +220,11 @@ class Trainer:
         return Progress("training", total, initial=self._batches.images_before(step), shown=shown)
 
     def _save(self, counters: Counters) -> None:
-        if self._world.rank == 0 and not self._watchdog.suspicious:
-            self._watchdog.check_weights(counters.step, self._learner)
+        if self._watchdog.suspicious:
+            return
+        # by all workers, whose weights are the same: an error of one alone would leave them waiting
+        self._watchdog.check_weights(counters.step, self._learner)
+        if self._world.rank == 0:
             save_state(self._out / STATE_FILE, self._saved, self._optimizer, counters)
 
 
@@ -249,24 +254,27 @@ def _forget_after(history: Path, step: int) -> None:
     history.write_text("".join(line for line in lines if json.loads(line)["step"] <= step))
 
 
+class Interruptions:
+    """How often the process has been asked to end."""
+
+    def __init__(self) -> None:
+        self.times = 0
+
+    def note(self, number: int, frame: FrameType | None) -> None:
+        """A signal handler."""
+        self.times += 1
+
+
 @contextmanager
-def _interruption() -> Iterator[_Flag]:
-    """Turn SIGINT and SIGTERM into a question that the loop asks between steps."""
-    flag = _Flag()
-    old = {number: signal.signal(number, flag.set) for number in (signal.SIGINT, signal.SIGTERM)}
+def interruption() -> Iterator[Interruptions]:
+    """Turn SIGINT and SIGTERM into something to look at; outside the main thread, where Python
+    gives no signals, there is never any."""
+    noted = Interruptions()
+    heard = threading.current_thread() is threading.main_thread()
+    numbers = (signal.SIGINT, signal.SIGTERM) if heard else ()
+    old = {number: signal.signal(number, noted.note) for number in numbers}
     try:
-        yield flag
+        yield noted
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)
-
-
-class _Flag:
-    def __init__(self) -> None:
-        self._raised = False
-
-    def __call__(self) -> bool:
-        return self._raised
-
-    def set(self, number: int, frame: FrameType | None) -> None:
-        self._raised = True

@@ -87,9 +87,9 @@ def _minutes(seconds: float) -> str:
     return f"{whole // 60}:{whole % 60:02d}"
 
 
-def watch(rows: Iterable[Item], *, total: int, label: str) -> Iterator[Item]:
+def watch(rows: Iterable[Item], *, total: int, label: str, shown: bool = True) -> Iterator[Item]:
     """Pass ``rows`` through while showing how many went by."""
-    with Progress(label, total) as progress:
+    with Progress(label, total, shown=shown) as progress:
         for row in rows:
             yield row
             progress.advance(1)

@@ -12,7 +12,9 @@ import json
 import math
 import platform
 import subprocess
+import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ from model.classifier import GenerativeClassifier
 from model.config import FlowConfig
 from model.image import InputSpec
 from model.scoring import default_device
+from train.auto import recipe_of
 from train.baselines import (
     BaselineCheckpoint,
     ResNetClassifier,
@@ -35,16 +38,17 @@ from train.baselines import (
     save_baseline,
 )
 from train.config import TrainConfig
+from train.cost import describe, estimate, expected
 from train.data import DataError, open_data
 from train.divergence import TrainingDivergedError
 from train.finetune import fine_tuned
 from train.images import UNLABELLED, Images, load_images
 from train.learner import Classifier
 from train.loop import Stopped, Trainer
+from train.parallel import Alone, World
 from train.progress import watch
-from train.recipes import find_recipe
 from train.scoring import score_images
-from train.split import hold_out
+from train.split import drawn, hold_out
 from train.state import Counters
 from train.validation import validate
 
@@ -68,42 +72,94 @@ class TrainingSet:
     record: RowRecord
 
 
-def train_new(config: TrainConfig, out: Path, stop_at: int | None = None) -> Stopped:
-    """Train from the beginning into the folder ``out``, which must not hold a run already."""
+def train_new(
+    config: TrainConfig, out: Path, stop_at: int | None = None, *, address: str | None = None
+) -> Stopped:
+    """Train from the beginning into the folder ``out``, which must not hold a run already.
+
+    With several workers on a Ray cluster: that at ``address``, or see ``train.distributed``.
+    """
     if (out / RUN_FILE).exists():
         raise CheckpointError(
             f"{out} already holds a run: choose another --out, or go on with it by --resume"
         )
-    recipe = find_recipe(config.recipe)
-    rows = load_training_set(config, InputSpec(shape=recipe.input_shape, levels=recipe.levels))
-    flow = recipe.flow_config(len(rows.class_labels), config.seed)
-    classifier = _classifier(config, flow)
-    out.mkdir(parents=True, exist_ok=True)
-    write_atomic(out / ROWS_FILE, rows.record.to_bytes())
-    write_run(out, _facts(config, classifier, rows))
-    trainer = _trainer(config, classifier, rows, out)
-    return _run(trainer, trainer.start(), config, rows, out, stop_at)
+    return _train(config, out, stop_at, address)
 
 
-def resume(out: Path, stop_at: int | None = None) -> Stopped:
+def resume(out: Path, stop_at: int | None = None, *, address: str | None = None) -> Stopped:
     """Go on with the run in ``out`` where it stopped, to the same result; a finished one stays."""
     run = read_run(out)
-    config = TrainConfig.from_dict(run["config"])
     progress = run.get("progress", {})
     if progress.get("finished"):
         counters = Counters(step=progress["steps"], seconds=progress["seconds"])
         return Stopped(counters=counters, finished=True, figures=progress["last_epoch"])
-    classifier = _rebuilt(run)
+    return _train(TrainConfig.from_dict(run["config"]), out, stop_at, address)
+
+
+def _train(config: TrainConfig, out: Path, stop_at: int | None, address: str | None) -> Stopped:
+    if config.workers == 1:
+        return run_trainer(config, out, Alone(), stop_at)
+    from train.distributed import train_on_ray
+
+    return train_on_ray(config, out, stop_at, address=address)
+
+
+def run_trainer(
+    config: TrainConfig, out: Path, world: World, stop_at: int | None = None
+) -> Stopped:
+    """Train as one process of ``world``: begin a run, or go on with the one that ``out`` holds.
+
+    Each process reads DATA, and on going on the state; the first one alone writes.
+    """
+    torch.set_num_threads(config.threads)
+    going_on = world.any((out / RUN_FILE).exists())
+    shown = world.rank == 0
+    classifier, rows = _recalled(config, out, shown) if going_on else _begun(config, shown)
+    classifier = classifier.to(default_device())
+    if shown and not going_on:
+        out.mkdir(parents=True, exist_ok=True)
+        write_atomic(out / ROWS_FILE, rows.record.to_bytes())
+        write_run(out, _facts(config, classifier, rows))
+        _say_cost(config, classifier, len(rows.images))
+    trainer = Trainer(config, classifier, rows.images, rows.fit_images, out, world=world)
+    try:
+        stopped = trainer.run(trainer.resume() if going_on else trainer.start(), stop_at)
+    except TrainingDivergedError:
+        # what is left in the folder is the last good model, not none
+        trainer.resume()
+        if shown:
+            _save_classifier(out, trainer.kept, rows)
+        raise
+    return _finish(out, config, rows, trainer.kept, stopped) if shown else stopped
+
+
+def _begun(config: TrainConfig, shown: bool) -> tuple[Classifier, TrainingSet]:
+    """What a new run begins with."""
+    recipe = recipe_of(config.recipe, config.data, config.size)
+    spec = InputSpec(shape=recipe.input_shape, levels=recipe.levels)
+    rows = load_training_set(config, spec, shown=shown)
+    return _classifier(config, recipe.flow_config(len(rows.class_labels), config.seed)), rows
+
+
+def _recalled(config: TrainConfig, out: Path, shown: bool) -> tuple[Classifier, TrainingSet]:
+    """What the run in ``out`` began with, but for the weights: those are in its state."""
+    classifier = _rebuilt(read_run(out))
     spec = InputSpec(shape=classifier.config.input_shape, levels=classifier.config.levels)
-    rows = load_training_set(config, spec)
+    rows = load_training_set(config, spec, shown=shown)
     if rows.record.to_bytes() != (out / ROWS_FILE).read_bytes():
         raise DataError(f"{config.data} has changed since the run in {out} began: start a new one")
-    trainer = _trainer(config, classifier, rows, out)
-    return _run(trainer, trainer.resume(), config, rows, out, stop_at)
+    return classifier, rows
+
+
+def _say_cost(config: TrainConfig, classifier: Classifier, rows: int) -> None:
+    """What a new run will take, measured on steps of a copy; of one process and uncompiled."""
+    if isinstance(classifier, GenerativeClassifier):
+        line = describe(estimate(classifier), expected(classifier, config, rows))
+        print(line, file=sys.stderr, flush=True)  # noqa: T201 - the one line a run begins with
 
 
 def _classifier(config: TrainConfig, flow: FlowConfig) -> Classifier:
-    """What a new run begins with."""
+    """Weights to begin with."""
     if config.kind == "resnet":
         return ResNetClassifier(matched_resnet(flow))
     if config.init is not None:
@@ -118,30 +174,6 @@ def _rebuilt(run: dict[str, Any]) -> Classifier:
     return GenerativeClassifier(FlowConfig.from_dict(run["architecture"]))
 
 
-def _trainer(config: TrainConfig, classifier: Classifier, rows: TrainingSet, out: Path) -> Trainer:
-    torch.set_num_threads(config.threads)
-    classifier = classifier.to(default_device())
-    return Trainer(config, classifier, rows.images, rows.fit_images, out)
-
-
-def _run(
-    trainer: Trainer,
-    counters: Counters,
-    config: TrainConfig,
-    rows: TrainingSet,
-    out: Path,
-    stop_at: int | None,
-) -> Stopped:
-    try:
-        stopped = trainer.run(counters, stop_at)
-    except TrainingDivergedError:
-        # what is left in the folder is the last good model, not none
-        trainer.resume()
-        _save_classifier(out, trainer.kept, rows)
-        raise
-    return _finish(out, config, rows, trainer.kept, stopped)
-
-
 def _save_classifier(out: Path, classifier: Classifier, rows: TrainingSet) -> None:
     if isinstance(classifier, ResNetClassifier):
         baseline = BaselineCheckpoint(classifier=classifier, class_labels=rows.class_labels)
@@ -151,27 +183,28 @@ def _save_classifier(out: Path, classifier: Classifier, rows: TrainingSet) -> No
         save_model(out / MODEL_FOLDER, checkpoint)
 
 
-def load_training_set(config: TrainConfig, spec: InputSpec) -> TrainingSet:
+def load_training_set(config: TrainConfig, spec: InputSpec, *, shown: bool = True) -> TrainingSet:
     """Read, decode and split DATA; the calibration rows' pixels are dropped here."""
     source = open_data(config.data)
     if source.class_labels is None:
         raise DataError(
             f"{config.data} has no labels: expected a folder a class, or a label column"
         )
-    images = load_images(source, spec, source.class_labels, watch)
+    images = load_images(source, spec, source.class_labels, partial(watch, shown=shown))
     if (images.labels == UNLABELLED).any():
         first = images.ids[int(np.argmax(images.labels == UNLABELLED))]
         raise DataError(f"{config.data}: row {first} has no label: training needs one for each row")
     split = hold_out(
         images.digests, fit_rows=config.fit_rows, cal_rows=config.cal_rows, seed=config.seed
     )
+    train = drawn(split.train, config.rows, config.seed)
     record = RowRecord(
-        train=images.digests[split.train],
+        train=images.digests[train],
         fit=images.digests[split.fit],
         cal=images.digests[split.cal],
     )
     return TrainingSet(
-        images=images.take(split.train),
+        images=images.take(train),
         fit_images=images.take(split.fit),
         class_labels=source.class_labels,
         record=record,

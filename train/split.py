@@ -49,6 +49,18 @@ def hold_out(digests: Digests, *, fit_rows: int, cal_rows: int, seed: int) -> Sp
     return Split(**{name: np.sort(np.concatenate(groups)) for name, groups in parts.items()})
 
 
+def drawn(rows: IntArray, count: int | None, seed: int) -> IntArray:
+    """``count`` of ``rows``, ascending, drawn by ``seed``; all of them where ``count`` is None.
+
+    Raises ``DataError`` where there are fewer.
+    """
+    if count is None:
+        return rows
+    if count > len(rows):
+        raise DataError(f"rows {count}: {len(rows)} are left to train on after holding out")
+    return np.sort(np.random.default_rng(seed).permutation(rows)[:count])
+
+
 def _shuffled_groups(digests: Digests, seed: int) -> list[IntArray]:
     """Indices of equal images together, the groups in random order."""
     _, first, inverse = np.unique(digests, axis=0, return_index=True, return_inverse=True)

@@ -52,9 +52,13 @@ def load_state(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer) 
         module.load_state_dict(_under("model.", tensors))
     except (OSError, SafetensorError, RuntimeError) as error:
         raise CheckpointError(f"{path}: no state to resume from ({error})") from error
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     moments: dict[int, dict[str, Tensor]] = {}
     for name, value in _under("optimizer.", tensors).items():
         index, _, kind = name.partition(".")
+        if kind != "step":
+            # in the parameter's memory format: a fused optimiser goes through both as they lie
+            value = torch.empty_like(parameters[int(index)]).copy_(value)
         moments.setdefault(int(index), {})[kind] = value
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": moments, "param_groups": groups})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from calibration.arrays import FloatArray
 from calibration.metrics import accuracy, nll
 from calibration.temperature import softmax
 from model.classifier import GenerativeClassifier, bits_per_dim
@@ -17,15 +18,31 @@ VALIDATION_ROWS = 2000
 BATCH = 250
 
 
-@torch.no_grad()
 def validate(classifier: Classifier, images: Images) -> dict[str, float]:
     """``accuracy``, ``nll`` (nats, uncalibrated) and a flow's ``bits_per_dim`` on ``images``.
 
     They are rows that are held out to *fit* the gate, so a recipe may be chosen by them; neither
     the calibration rows nor any test split is ever looked at.
     """
+    logits, log_prob = outputs(classifier, images)
+    posterior = softmax(logits, 1.0)
+    figures = {
+        "accuracy": accuracy(posterior, images.labels),
+        "nll": nll(posterior, images.labels),
+    }
+    if isinstance(classifier, GenerativeClassifier):
+        figures["bits_per_dim"] = bits_per_dim(float(log_prob.mean()), classifier.config)
+    return figures
+
+
+@torch.no_grad()
+def outputs(classifier: Classifier, images: Images) -> tuple[FloatArray, FloatArray]:
+    """Logits (N, K) and log p(x) (N,) in nats of N >= 1 images; the latter (0,) without a density.
+
+    Leaves the classifier in evaluation mode.
+    """
     classifier.eval()
-    logits, log_prob = [], []
+    logits, log_prob = [], [np.empty(0)]
     for start in range(0, len(images), BATCH):
         pixels = images.pixels[start : start + BATCH]
         if isinstance(classifier, GenerativeClassifier):
@@ -35,12 +52,4 @@ def validate(classifier: Classifier, images: Images) -> dict[str, float]:
         else:
             found = classifier.classify(torch.from_numpy(pixels).to(classifier.device))
             logits.append(found.double().cpu().numpy())
-    posterior = softmax(np.concatenate(logits), 1.0)
-    figures = {
-        "accuracy": accuracy(posterior, images.labels),
-        "nll": nll(posterior, images.labels),
-    }
-    if isinstance(classifier, GenerativeClassifier):
-        mean = float(np.concatenate(log_prob).mean())
-        figures["bits_per_dim"] = bits_per_dim(mean, classifier.config)
-    return figures
+    return np.concatenate(logits), np.concatenate(log_prob)

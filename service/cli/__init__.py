@@ -12,7 +12,9 @@ from service.cli.calibrate import calibrate
 from service.cli.inspect import inspect
 from service.cli.score import score
 from service.cli.serve import serve
-from train.cli import train, user_errors
+from service.cli.train import train
+from train.cli import user_errors
+from train.sweep import sweep
 
 HELP = """An image-classification service that can say no.
 
@@ -27,7 +29,7 @@ def build_app() -> typer.Typer:
     app = typer.Typer(
         add_completion=False, help=HELP, no_args_is_help=True, pretty_exceptions_enable=False
     )
-    for command in (train, calibrate, inspect, score, serve):
+    for command in (train, sweep, calibrate, inspect, score, serve):
         app.command()(command)
     return app
 

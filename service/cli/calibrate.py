@@ -31,16 +31,33 @@ def calibrate(
     ] = 0.05,
     delta: Annotated[float, typer.Option(help="Chance that the share exceeds alpha.")] = 0.05,
     name: Annotated[str, typer.Option(help="The model's name; default: the recipe's.")] = "",
+    test: Annotated[
+        str,
+        typer.Option(
+            metavar="DATA",
+            help="Labelled images to write figures of; rows that the model knows are left out.",
+        ),
+    ] = "",
+    flow: Annotated[
+        Path | None,
+        typer.Option(help="A finished run with beta 0, to hold bits/dim on --test against."),
+    ] = None,
+    baseline: Annotated[
+        Path | None,
+        typer.Option(help="A finished ResNet run, to hold accuracy on --test against."),
+    ] = None,
     bundles: BundlesOption = None,
 ) -> None:
     """Fit temperature and p-values on images the model has not seen, and seal a bundle.
 
     With the training DATA exactly the rows held out then are used; of other DATA all rows, but
     never one that was trained on. Images without labels will do to recalibrate a bundle: its
-    temperature and prediction sets are then kept. Next: oodgate serve.
+    temperature and prediction sets are then kept. Figures on --test go into the bundle's manifest
+    and decide nothing. Next: oodgate serve.
     """
     from calibration.selection import select_rows
     from service.bundle import refuse_existing, seal
+    from service.cli.held_out import held_out_metrics, open_held_out, summary
     from service.cli.source import open_source
     from train.data import open_data
     from train.images import load_images
@@ -52,13 +69,17 @@ def calibrate(
     images = load_images(open_data(data), checkpoint.spec, checkpoint.class_labels, watch)
     selection = select_rows(images.digests, model.record)
     _say_selection(selection, len(images))
-    calibration = _fit(model, images, selection, alpha, delta)
     record = _record(model, images, selection)
-    bundle = seal(
-        out,
-        _manifest(model, data, name, calibration, record, selection),
-        _contents(model, calibration, record),
-    )
+    tested = open_held_out(test, flow, baseline, checkpoint, seen=(model.record, record))
+    if tested:
+        typer.echo(tested.describe())
+    calibration = _fit(model, images, selection, alpha, delta)
+    metrics = _metrics(calibration, model)
+    if tested:
+        metrics |= held_out_metrics(tested, checkpoint, calibration)
+        typer.echo(summary(metrics))
+    manifest = _manifest(model, data, name, metrics, record, selection)
+    bundle = seal(out, manifest, _contents(model, calibration, record))
     typer.echo(
         f"bundle {bundle.name} {bundle.version} in {out}: alpha {alpha} is held by rejecting at "
         f"p <= {calibration.threshold():.4f} among {calibration.reference_size} reference rows"
@@ -115,6 +136,7 @@ def _contents(model: Source, calibration: Calibration, record: RowRecord) -> dic
         bundle.CALIBRATION: calibration.record().to_bytes(),
         bundle.REFERENCE: table_to_bytes(calibration.table),
         bundle.ROWS: record.to_bytes(),
+        bundle.HISTORY: model.history,
     }
 
 
@@ -122,7 +144,7 @@ def _manifest(
     model: Source,
     data: str,
     name: str,
-    calibration: Calibration,
+    metrics: dict[str, Any],
     record: RowRecord,
     selection: Selection,
 ) -> dict[str, Any]:
@@ -148,7 +170,7 @@ def _manifest(
             "rows": record.counts(),
         },
         "training": dict(model.training),
-        "metrics": _metrics(calibration, model),
+        "metrics": metrics,
     }
 
 

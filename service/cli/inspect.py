@@ -1,49 +1,105 @@
-"""``oodgate inspect``: bundle -> card."""
+"""``oodgate inspect``: bundle -> card, or which rows of a data set the bundle knows."""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from service.cli.arguments import BundleArgument, BundlesOption
+from train.cli import DATA_HELP
 
 if TYPE_CHECKING:
     from service.bundle import Bundle
+
+#: Columns of the names on a card.
+WIDTH = 14
 
 
 def inspect(
     bundle: BundleArgument,
     bundles: BundlesOption = None,
+    check: Annotated[
+        str,
+        typer.Option(
+            metavar="DATA",
+            help="Instead of the card: how many rows of DATA the bundle was trained, fitted or "
+            f"calibrated on. {DATA_HELP}",
+        ),
+    ] = "",
     as_json: Annotated[
-        bool, typer.Option("--json", help="The manifest as it is sealed, for programs.")
+        bool,
+        typer.Option("--json", help="The manifest as it is sealed, or the counts, for programs."),
     ] = False,
 ) -> None:
     """Verify a bundle's hashes and print its card: what it knows, promises, and comes from.
 
-    The hashes find a damaged file, not a forged bundle.
+    The hashes find a damaged file, not a forged bundle. --check finds exact copies of rows, by
+    content hash: an image that differs in one pixel is new.
     """
     from service.bundle import Bundle
     from service.catalog import find_bundle
 
     loaded = Bundle.load(find_bundle(bundle, bundles))
-    typer.echo(loaded.manifest.to_bytes().decode().rstrip() if as_json else card(loaded))
+    if check:
+        found = known_rows(loaded, check)
+        typer.echo(json.dumps(found) if as_json else _aligned(_check_lines(found)))
+    else:
+        typer.echo(loaded.manifest.to_bytes().decode().rstrip() if as_json else card(loaded))
+
+
+def known_rows(bundle: Bundle, data: str) -> dict[str, Any]:
+    """How many ``rows`` DATA has, how many are known from ``train``, ``fit``, ``cal`` or ``new``.
+
+    A row that is in two parts counts in both. ``init``: the model that training started from, or
+    None; the rows that one was trained on are not in the bundle's record.
+    """
+    from train.data import open_data
+    from train.images import load_images
+    from train.progress import watch
+
+    images = load_images(open_data(data), bundle.spec, None, watch)
+    return {
+        "name": bundle.name,
+        "version": bundle.version,
+        "data": data,
+        "rows": len(images),
+        **bundle.rows.found_among(images.digests),
+        "init": bundle.manifest.training["config"].get("init"),
+    }
+
+
+def _check_lines(found: dict[str, Any]) -> list[tuple[str, str]]:
+    lines = [
+        ("bundle", f"{found['name']} {found['version']}"),
+        ("data", f"{found['data']}: {found['rows']:,} rows"),
+        ("trained on", f"{found['train']:,}"),
+        ("fitted on", f"{found['fit']:,}"),
+        ("calibrated on", f"{found['cal']:,}"),
+        ("new", f"{found['new']:,}"),
+    ]
+    if found["init"]:
+        lines.append(("not checked", f"the rows of {found['init']}, which training started from"))
+    return lines
 
 
 def card(bundle: Bundle) -> str:
     """The card, for people."""
-    width = 14
-    return "\n".join(f"{name:<{width}} {text}" for name, text in _lines(bundle))
+    return _aligned([*_origin(bundle), *_promises(bundle)])
 
 
-def _lines(bundle: Bundle) -> list[tuple[str, str]]:
-    manifest, calibration = bundle.manifest, bundle.calibration
-    flow = bundle.checkpoint.classifier.config
-    training, data = manifest.training, manifest.data
-    settings, progress = training["config"], training["progress"]
+def _aligned(lines: list[tuple[str, str]]) -> str:
+    return "\n".join(f"{name:<{WIDTH}} {text}" for name, text in lines)
+
+
+def _origin(bundle: Bundle) -> list[tuple[str, str]]:
+    """What the model is and what it was made from."""
+    manifest, training = bundle.manifest, bundle.manifest.training
     parameters = sum(p.numel() for p in bundle.checkpoint.classifier.parameters())
     counts = ", ".join(f"{rows:,} {part}" for part, rows in bundle.rows.counts().items())
+    data = manifest.data
     return [
         ("name", manifest.name),
         ("version", bundle.version),
@@ -52,14 +108,33 @@ def _lines(bundle: Bundle) -> list[tuple[str, str]]:
         ("input", f"{' x '.join(map(str, manifest.input_shape))}, {manifest.levels} grey levels"),
         ("preprocessing", json.dumps(dict(manifest.preprocessing))),
         ("model", f"{parameters:,} parameters, {manifest.dtype}"),
-        (
-            "training",
-            f"recipe {settings['recipe']}, beta {settings['beta']} (beta x D "
-            f"{training['beta_times_dim']}), seed {settings['seed']}, {settings['epochs']} epochs "
-            f"in {progress['seconds']:.0f} s on {training['device']}",
-        ),
+        ("training", _training(training)),
+        ("last epoch", _last_epoch(bundle)),
         ("data", f"trained on {data['training']}, calibrated on {data['calibration']}"),
         ("rows", counts),
+    ]
+
+
+def _training(training: Mapping[str, Any]) -> str:
+    settings, progress = training["config"], training["progress"]
+    return (
+        f"recipe {settings['recipe']}, beta {settings['beta']} (beta x D "
+        f"{training['beta_times_dim']}), seed {settings['seed']}, {settings['epochs']} epochs "
+        f"in {progress['seconds']:.0f} s on {training['device']}"
+    )
+
+
+def _last_epoch(bundle: Bundle) -> str:
+    if not bundle.history:
+        return "not recorded"
+    return json.dumps(_rounded(dict(bundle.history[-1])))
+
+
+def _promises(bundle: Bundle) -> list[tuple[str, str]]:
+    """What it was calibrated to hold, and its figures."""
+    manifest, calibration = bundle.manifest, bundle.calibration
+    flow = bundle.checkpoint.classifier.config
+    return [
         (
             "promise",
             f"at most {calibration.alpha:.2%} of typical images rejected, with confidence "

@@ -20,8 +20,9 @@ from model.checkpoint import (
     CheckpointError,
     parse_model,
 )
-from service.bundle import MODEL_CONFIG, MODEL_WEIGHTS, Bundle, verified
+from service.bundle import HISTORY, MODEL_CONFIG, MODEL_WEIGHTS, Bundle, verified_contents
 from service.catalog import find_bundle
+from train.loop import HISTORY_FILE
 from train.run import MODEL_FOLDER, ROWS_FILE, RUN_FILE, SCORES_FILE, read_run
 
 
@@ -30,7 +31,8 @@ class Source:
     """A model with what is known of its training.
 
     ``config`` and ``weights`` are the bytes of its files; ``training_scores`` the score table of
-    training rows; ``prior`` an earlier calibration of the same weights, if there is one.
+    training rows; ``history`` the training log, a JSON line an epoch, empty where none was kept;
+    ``prior`` an earlier calibration of the same weights, if there is one.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Source:
     training_scores: pa.Table
     training: Mapping[str, Any]
     training_data: str
+    history: bytes
     prior: Calibration | None
 
 
@@ -52,18 +55,26 @@ def open_source(name: str, bundles: Path | None) -> Source:
     return _from_bundle(Bundle.load(find_bundle(name, bundles)))
 
 
-def _from_checkpoint(folder: Path) -> Source:
+def finished_run(folder: Path) -> dict[str, Any]:
+    """``run.json`` of a checkpoint; raises ``CheckpointError`` where training has not finished."""
     run = read_run(folder)
     if not run.get("progress", {}).get("finished"):
         raise CheckpointError(
             f"{folder}: training has not finished; go on with it by "
             f"oodgate train --resume --out {folder}"
         )
+    return run
+
+
+def _from_checkpoint(folder: Path) -> Source:
+    run = finished_run(folder)
+    log = folder / HISTORY_FILE
     try:
         config = (folder / MODEL_FOLDER / CONFIG_FILE).read_bytes()
         weights = (folder / MODEL_FOLDER / WEIGHTS_FILE).read_bytes()
         rows = (folder / ROWS_FILE).read_bytes()
         training_scores = read_table(folder / SCORES_FILE)
+        history = log.read_bytes() if log.exists() else b""  # runs of earlier versions kept none
     except OSError as error:
         raise CheckpointError(f"{error.filename}: {error.strerror}") from error
     return Source(
@@ -75,20 +86,23 @@ def _from_checkpoint(folder: Path) -> Source:
         training_scores=training_scores,
         training=run,
         training_data=run["config"]["data"],
+        history=history,
         prior=None,
     )
 
 
 def _from_bundle(bundle: Bundle) -> Source:
     table = bundle.calibration.table
+    contents = verified_contents(bundle.path, bundle.manifest.files)
     return Source(
         name=bundle.name,
         checkpoint=bundle.checkpoint,
-        config=verified(bundle.path, MODEL_CONFIG, bundle.manifest.files),
-        weights=verified(bundle.path, MODEL_WEIGHTS, bundle.manifest.files),
+        config=contents[MODEL_CONFIG],
+        weights=contents[MODEL_WEIGHTS],
         record=bundle.rows,
         training_scores=table.filter(pc.equal(table["split"], "train")),
         training=bundle.manifest.training,
         training_data=str(bundle.manifest.data["training"]),
+        history=contents[HISTORY],
         prior=bundle.calibration,
     )

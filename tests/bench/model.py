@@ -131,7 +131,7 @@ def against_freia(
     for batch, target in batches.items():
         x = plan.images(batch, config.input_shape)
         (theirs, freia), (ours, network) = networks.items()
-        ways = plan.inference(theirs, freia, x, {"eager": EAGER["eager"]})
+        ways = plan.inference(theirs, freia, x, EAGER)
         ways |= plan.inference(ours, network, x, EAGER)
         if not plan.quick:
             ways |= plan.inference(ours, network, x, COMPILED)

@@ -123,7 +123,7 @@ def test(network: FreiaClassifier, images: Images) -> tuple[float, float]:
 
 def initialise(network: FreiaClassifier, images: Images) -> None:
     """Give the first transform, a ``Normalize``, the statistics of the first training rows."""
-    first = network.inn.module_list[0]  # type: ignore[index, union-attr]
+    first = network.inn.module_list[0]  # type: ignore[index]
     assert isinstance(first, Wrapped)
     pixels = torch.from_numpy(images.pixels[:1024]).to(network.mu.device)
     first.transform.initialise(bin_centres(pixels, LEVELS))

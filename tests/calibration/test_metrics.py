@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, brier_score_loss, log_loss, roc_auc_score
 
 from calibration.errors import CalibrationError
-from calibration.metrics import accuracy, auroc, brier, ece, nll
+from calibration.metrics import (
+    CONFIDENT,
+    accuracy,
+    auroc,
+    brier,
+    ece,
+    is_confident,
+    nll,
+    overconfidence_error,
+)
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -50,6 +59,31 @@ def test_ece_of_one_confidence_is_its_distance_from_accuracy() -> None:
     posterior = np.tile([0.8, 0.2], (100, 1))
     assert ece(posterior, np.repeat([0, 1], [65, 35])) == pytest.approx(0.15)
     assert ece(posterior, np.repeat([0, 1], [80, 20])) == pytest.approx(0, abs=1e-12)
+
+
+def test_overconfidence_counts_confident_errors_alone() -> None:
+    """200 confident rows with 3 errors, 1.5% where 0.3% is allowed; the unsure do not matter."""
+    posterior = np.repeat([[0.999, 0.001], [0.9, 0.1]], [200, 300], axis=0)
+    labels = np.concatenate([np.repeat([1, 0], [3, 197]), np.ones(300, dtype=np.int64)])
+    assert is_confident(posterior).sum() == 200
+    assert overconfidence_error(posterior, labels) == pytest.approx(5)
+    assert overconfidence_error(posterior[:200], np.zeros(200)) == 0
+    assert overconfidence_error(posterior[:200], np.ones(200)) == pytest.approx(1 / 0.003)
+
+
+def test_overconfidence_starts_at_its_threshold() -> None:
+    posterior = np.array([[CONFIDENT, 1 - CONFIDENT], [CONFIDENT - 1e-9, 1 - CONFIDENT + 1e-9]])
+    assert is_confident(posterior).tolist() == [True, False]
+
+
+def test_overconfidence_of_no_confident_prediction_is_not_known() -> None:
+    assert overconfidence_error(np.array([[0.5, 0.5], [0.9, 0.1]]), [0, 1]) is None
+
+
+def test_overconfidence_of_an_honest_99_7_percent_is_one() -> None:
+    posterior = np.tile([CONFIDENT, 1 - CONFIDENT], (200_000, 1))
+    labels = (np.random.default_rng(0).random(len(posterior)) >= CONFIDENT).astype(np.int64)
+    assert overconfidence_error(posterior, labels) == pytest.approx(1, abs=0.15)
 
 
 def test_ece_bins_have_equal_mass() -> None:

@@ -19,6 +19,7 @@ from service import bundle as rooms
 from service.bundle import FILES, MANIFEST, SEAL, Bundle, BundleError, Manifest, seal
 
 EVERY_FILE = (MANIFEST, SEAL, *FILES)
+PLAIN = (".json", ".jsonl", ".sha256", ".safetensors", ".parquet", ".bin")
 
 
 @pytest.fixture
@@ -129,6 +130,27 @@ def test_a_manifest_that_does_not_fit(
         Bundle.load(copied)
 
 
+def test_the_training_log_has_a_line_an_epoch(bundle: Bundle) -> None:
+    assert [line["epoch"] for line in bundle.history] == [1, 2, 3, 4]
+    assert all(set(line) >= {"train", "validation", "seconds"} for line in bundle.history)
+
+
+def test_a_bundle_without_a_training_log(copied: Path) -> None:
+    (copied / rooms.HISTORY).write_bytes(b"")
+    reseal(copied)
+    assert Bundle.load(copied).history == ()
+    reseal(copied, lambda data: data["files"].pop(rooms.HISTORY))
+    assert Bundle.load(copied).history == ()
+
+
+@pytest.mark.parametrize("line", ["{", "3", "\xff"])
+def test_a_training_log_that_is_none(copied: Path, line: str) -> None:
+    (copied / rooms.HISTORY).write_bytes(b'{"epoch": 1}\n' + line.encode("latin-1"))
+    reseal(copied)
+    with pytest.raises(BundleError, match=rf"{rooms.HISTORY}, line 2"):
+        Bundle.load(copied)
+
+
 def test_loading_runs_no_pickle(bundle_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def forbidden(*_: object, **__: object) -> None:
         raise AssertionError("a bundle was unpickled")
@@ -142,7 +164,7 @@ def test_loading_runs_no_pickle(bundle_dir: Path, monkeypatch: pytest.MonkeyPatc
 def test_no_file_is_a_pickle(bundle_dir: Path) -> None:
     for name in EVERY_FILE:
         content = (bundle_dir / name).read_bytes()
-        assert Path(name).suffix in (".json", ".sha256", ".safetensors", ".parquet", ".bin")
+        assert Path(name).suffix in PLAIN
         assert not content.startswith((b"PK\3\4", b"\x80\2", b"\x80\3", b"\x80\4", b"\x80\5"))
         assert b"ctorch\n" not in content
         assert b"cnumpy\n" not in content

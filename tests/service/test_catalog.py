@@ -66,6 +66,19 @@ def test_one_that_is_being_written_is_not_found(bundle_dir: Path, tmp_path: Path
     assert find_bundle("m", tmp_path) == whole
 
 
+def test_baselines_beside_bundles_are_none(bundle_dir: Path, tmp_path: Path) -> None:
+    baseline = tmp_path / "baselines" / "m"
+    (baseline / "model").mkdir(parents=True)
+    (baseline / "run.json").write_text("{}")
+    whole = put(bundle_dir, tmp_path / "whole", "m")
+    assert find_bundle("m", tmp_path) == whole
+    for name in (baseline, tmp_path / "baselines"):
+        with pytest.raises(BundleError, match="is no bundle"):
+            find_bundle(str(name))
+    with pytest.raises(BundleError, match="no bundle 'baselines'"):
+        find_bundle("baselines", tmp_path)
+
+
 def test_a_damaged_neighbour_is_named(bundle_dir: Path, tmp_path: Path) -> None:
     put(bundle_dir, tmp_path / "good", "m")
     (put(bundle_dir, tmp_path / "bad", "m") / MANIFEST).write_text("{")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,29 +12,14 @@ import pytest
 
 from calibration.rows import is_in
 from service.bundle import MANIFEST, Bundle
-from service.cli import main
 from train.data import open_data
 
 Run = Callable[..., tuple[int, str, str]]
 
-
-@pytest.fixture
-def oodgate(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run the command in this process; gives exit status, standard output and error."""
-
-    def run(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["oodgate", *map(str, words)])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        out, err = capsys.readouterr()
-        code = stopped.value.code
-        assert isinstance(code, int)
-        return code, out, err
-
-    return run
+COMMANDS = ("train", "sweep", "calibrate", "inspect", "score", "serve")
 
 
-@pytest.mark.parametrize("command", ["train", "calibrate", "inspect", "score", "serve"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_help(oodgate: Run, command: str) -> None:
     code, out, _ = oodgate(command, "--help")
     assert code == 0
@@ -45,7 +29,7 @@ def test_help(oodgate: Run, command: str) -> None:
 def test_help_names_every_command(oodgate: Run) -> None:
     code, out, _ = oodgate("--help")
     assert code == 0
-    assert all(command in out for command in ("train", "calibrate", "inspect", "score", "serve"))
+    assert all(command in out for command in COMMANDS)
 
 
 def folder_of_digits(root: Path, start: int, stop: int, *, labelled: bool) -> Path:

@@ -9,6 +9,8 @@ import pytest
 from PIL import Image
 
 from model.image import UInt8Array
+from tests.train.sweeping import RECIPE, run
+from train.recipes import RECIPES
 
 WIDTH, HEIGHT, A_CLASS = 40, 36, 60
 
@@ -17,6 +19,16 @@ WIDTH, HEIGHT, A_CLASS = 40, 36, 60
 def shapes_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """discs/, squares/ and stripes/ of 60 PNG images each, 40 x 36 pixels in colour; read only."""
     return draw_shapes(tmp_path_factory.mktemp("shapes"))
+
+
+@pytest.fixture(scope="session")
+def sweep_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished sweep over beta on the digits; read only."""
+    out = tmp_path_factory.mktemp("sweep") / "tiny"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(RECIPES, "tiny", RECIPE)
+        run(out)
+    return out
 
 
 def draw_shapes(root: Path) -> Path:

@@ -92,16 +92,6 @@ def test_low_rank_means_are_the_smaller_ones(side: int, channels: int, n_classes
     assert n_classes <= config.pooled_channels
 
 
-def test_beta_falls_as_the_weight_of_the_class_loss_grows() -> None:
-    recipes = [auto_recipe(side, 3, 10, rows=1000) for side in HALVINGS]
-    dims = [math.prod(recipe.input_shape) for recipe in recipes]
-    betas = [recipe.beta for recipe in recipes]
-    assert betas == sorted(betas, reverse=True)
-    weights = [beta * dim for beta, dim in zip(betas, dims, strict=True)]
-    assert weights == sorted(weights)
-    assert auto_recipe(28, 1, 10, rows=1000).beta == 1.0
-
-
 @pytest.mark.parametrize("rows", [7, 40, 180, 1000, 5000, 60_000, 10**6])
 @pytest.mark.parametrize("size", [28, 96, 224])
 def test_a_run_has_steps_enough(rows: int, size: int) -> None:

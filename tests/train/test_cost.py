@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 
 from model.classifier import GenerativeClassifier
 from model.config import FlowConfig, StageConfig
+from train.baselines import ResNetClassifier, matched_resnet
 from train.config import TrainConfig
 from train.cost import Cost, Expectation, describe, estimate, expected
 
@@ -70,45 +71,49 @@ def test_nothing_is_disturbed(trained: GenerativeClassifier, training: bool) -> 
     assert all(torch.equal(one, two) for one, two in zip(gradients, kept, strict=True))
 
 
+@pytest.mark.parametrize(("tick", "a_step"), [(7, 3.5), (30, 30.0)])
 def test_the_expectation_is_of_the_whole_run(
-    trained: GenerativeClassifier, monkeypatch: pytest.MonkeyPatch
+    trained: GenerativeClassifier, monkeypatch: pytest.MonkeyPatch, tick: int, a_step: float
 ) -> None:
-    """By a clock that advances 7 s at each look: two timed steps between two looks."""
-    ticks: Iterator[float] = iter(range(0, 700, 7))
+    """By a clock that advances so many seconds at each look: two timed steps between two looks, or
+    none but the first where that took long."""
+    ticks: Iterator[float] = iter(range(0, 100 * tick, tick))
     monkeypatch.setattr("train.cost._now", lambda device: next(ticks))
     found = expected(trained, CONFIG, rows=10)
     assert found.steps == 3 * 3
-    assert found.seconds == pytest.approx(9 * 7 / 2)
+    assert found.seconds == pytest.approx(9 * a_step)
     assert found.batch_size == 4
     assert found.data_bytes == 10 * 64
     assert (found.device, found.threads) == ("cpu", torch.get_num_threads())
 
 
-def test_memory_covers_what_the_trial_held(trained: GenerativeClassifier) -> None:
-    wide = StageConfig(downsample="haar", blocks=1, width=400)
-    flow = FlowConfig(input_shape=(1, 32, 32), n_classes=2, stages=(wide,))
-    found = expected(GenerativeClassifier(flow), replace(CONFIG, batch_size=32), rows=100)
-    activations = 4 * 32 * 16**2 * (400 + 400) * 2
-    assert found.peak_bytes > 4 * 4 * 9 * 400**2 + activations
-    assert found.peak_bytes < 100e9
+def test_memory_is_that_of_the_process(trained: GenerativeClassifier) -> None:
+    """A peak never falls, so it covers whatever is held while the trial runs."""
+    held = torch.ones(10**8, dtype=torch.uint8)
+    first = expected(trained, CONFIG, rows=10).peak_bytes
+    assert len(held) < first < 10**12
+    assert expected(trained, CONFIG, rows=10).peak_bytes >= first
 
 
-def test_the_forward_pass_runs_in_the_given_precision(trained: GenerativeClassifier) -> None:
-    opened = []
-
-    @contextlib.contextmanager
-    def precision() -> Iterator[None]:
-        opened.append(True)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            yield
-
-    expected(trained, CONFIG, rows=10, precision=precision)
-    assert len(opened) == 3
-
-
-@pytest.mark.parametrize("beta", [0.0, float("inf")])
-def test_every_beta_has_a_cost(trained: GenerativeClassifier, beta: float) -> None:
-    assert expected(trained, replace(CONFIG, beta=beta), rows=2).seconds > 0
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"precision": "bf16"},
+        {"recompute": True},
+        {"ema": 0.9},
+        {"beta": 0.0},
+        {"beta": float("inf")},
+        {"kind": "resnet"},
+    ],
+)
+def test_every_kind_of_run_can_be_tried(
+    trained: GenerativeClassifier, changes: dict[str, Any]
+) -> None:
+    config = replace(CONFIG, **changes)
+    resnet = ResNetClassifier(matched_resnet(trained.config))
+    found = expected(resnet if config.kind == "resnet" else trained, config, rows=2)
+    assert found.seconds > 0
+    assert not trained.flow.recompute
 
 
 COST = Cost(

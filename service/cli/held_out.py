@@ -1,0 +1,162 @@
+"""Figures on a test split that nothing was trained, fitted or calibrated on: written, never used.
+
+Rows whose content hash the model's record knows are left out and counted: natural data sets hold
+exact copies across their splits. Near copies are not found, nor are the rows of a model that
+training started from (``init``). Two finished runs can be held against the model on the same rows:
+a flow trained with beta 0 (what the class loss costs in density) and a ResNet (what the density
+costs in accuracy). Detection of strangers is not covered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from calibration.calibration import Calibration
+from calibration.errors import CalibrationError
+from calibration.metrics import accuracy, ece, nll
+from calibration.rows import RowRecord, is_in
+from calibration.table import check_table, floats_of, labels_of, logits_of, statistics_of
+from calibration.temperature import softmax
+from model.checkpoint import Checkpoint
+from model.classifier import bits_per_dim
+from model.config import FlowConfig
+from service.cli.comparison import Comparison, open_baseline, open_flow
+from train.data import DataError, open_data
+from train.images import UNLABELLED, Images, load_images
+from train.progress import watch
+from train.scoring import score_images
+from train.validation import outputs
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOut:
+    """Test rows that the model has not seen, all labelled; ``refused``: how many it had seen."""
+
+    data: str
+    images: Images
+    refused: int
+    flow: Comparison | None
+    baseline: Comparison | None
+
+    def describe(self) -> str:
+        """What is tested on, for people."""
+        said = f"test: {len(self.images):,} rows of {self.data}"
+        if not self.refused:
+            return said
+        return f"{said}; refused {self.refused:,} that were trained, fitted or calibrated on"
+
+
+def open_held_out(
+    data: str,
+    flow: Path | None,
+    baseline: Path | None,
+    checkpoint: Checkpoint,
+    seen: tuple[RowRecord, ...],
+) -> HeldOut | None:
+    """Read the test rows and the runs to compare with; None where ``data`` is empty.
+
+    ``seen``: every record of rows that the model or its calibration knows. Raises an error that a
+    user can mend for rows without labels, for a split with no new row, and for a run that cannot be
+    compared; all of it before anything is scored.
+    """
+    if not data:
+        if flow or baseline:
+            raise CalibrationError(
+                "--flow and --baseline are held against the model on test rows: add --test DATA"
+            )
+        return None
+    plain = open_flow(flow, checkpoint) if flow else None
+    resnet = open_baseline(baseline, checkpoint) if baseline else None
+    rows = load_images(open_data(data), checkpoint.spec, checkpoint.class_labels, watch)
+    images = _unseen(data, rows, seen)
+    for comparison in filter(None, (plain, resnet)):
+        comparison.refuse_trained_on(images.digests)
+    refused = len(rows) - len(images)
+    return HeldOut(data=data, images=images, refused=refused, flow=plain, baseline=resnet)
+
+
+def held_out_metrics(
+    held_out: HeldOut, checkpoint: Checkpoint, calibration: Calibration
+) -> dict[str, Any]:
+    """Score the test rows with each model: ``test``; ``flow`` and ``baseline`` where they are.
+
+    ``flow.difference``: bits/dim that the model needs more than the plain flow, negative where it
+    needs fewer. ``baseline.gap_points``: percentage points of accuracy that the model is behind.
+    """
+    images = held_out.images
+    table = score_images(checkpoint.classifier, images, [None] * len(images))
+    rows = {"data": held_out.data, "rows": len(images), "refused": held_out.refused}
+    test: dict[str, Any] = rows | split_figures(table, calibration, checkpoint.classifier.config)
+    metrics: dict[str, Any] = {"test": test}
+    if held_out.flow:
+        _, log_prob = outputs(held_out.flow.classifier, images)
+        found = bits_per_dim(float(log_prob.mean()), checkpoint.classifier.config)
+        figures = {"bits_per_dim": found, "difference": test["bits_per_dim"] - found}
+        metrics["flow"] = {"beta": 0, **figures, **held_out.flow.cost()}
+    if held_out.baseline:
+        logits, _ = outputs(held_out.baseline.classifier, images)
+        found = accuracy(softmax(logits, 1.0), images.labels)
+        figures = {"accuracy": found, "gap_points": 100 * (found - test["accuracy"])}
+        metrics["baseline"] = {"kind": "resnet", **figures, **held_out.baseline.cost()}
+    return metrics
+
+
+def split_figures(table: pa.Table, calibration: Calibration, config: FlowConfig) -> dict[str, Any]:
+    """Figures of a score table of labelled rows, one of them at least.
+
+    ``accuracy``; ``bits_per_dim``; ``nll`` (nats) and ``ece`` of the calibrated posterior, and
+    ``ece_before_temperature``; ``p_value_at_most_alpha`` and ``rejected``, shares of rows, at the
+    calibration's ``alpha``. Raises ``TableError`` for a score that is no finite number.
+    """
+    check_table(table)
+    logits, log_prob = logits_of(table), floats_of(table, "log_prob")
+    labels, _ = labels_of(table)
+    decided = calibration.decide(logits, log_prob, statistics_of(table))
+    return {
+        "accuracy": accuracy(decided.posterior, labels),
+        "bits_per_dim": bits_per_dim(float(log_prob.mean()), config),
+        "nll": nll(decided.posterior, labels),
+        "ece": ece(decided.posterior, labels),
+        "ece_before_temperature": ece(softmax(logits, 1.0), labels),
+        "alpha": calibration.alpha,
+        "p_value_at_most_alpha": float(np.mean(decided.p_value <= calibration.alpha)),
+        "rejected": float(decided.rejected.mean()),
+    }
+
+
+def summary(metrics: Mapping[str, Any]) -> str:
+    """The figures in a line, for people."""
+    test, flow, baseline = metrics["test"], metrics.get("flow"), metrics.get("baseline")
+    said = (
+        f"test: accuracy {test['accuracy']:.2%}, {test['bits_per_dim']:.3f} bits/dim, "
+        f"{test['p_value_at_most_alpha']:.2%} with p <= {test['alpha']}"
+    )
+    if flow:
+        said += f"; flow of beta 0: {flow['bits_per_dim']:.3f} bits/dim ({flow['difference']:+.3f})"
+    if baseline:
+        said += f"; {baseline['kind']}: accuracy {baseline['accuracy']:.2%}"
+    return said
+
+
+def _unseen(data: str, images: Images, seen: tuple[RowRecord, ...]) -> Images:
+    if not len(images):
+        raise DataError(f"--test {data}: found no rows, expected some that are images")
+    unlabelled = images.labels == UNLABELLED
+    if unlabelled.any():
+        raise DataError(
+            f"--test {data}: {unlabelled.sum()} of {len(images)} rows have no label, the first is "
+            f"{images.ids[int(unlabelled.argmax())]}: expected a folder a class, or a label column"
+        )
+    known = is_in(images.digests, np.concatenate([record.known for record in seen]))
+    if known.all():
+        raise DataError(
+            f"--test {data}: all {len(images)} rows were trained, fitted or calibrated on: give a "
+            "split that the model has not seen"
+        )
+    return images.take(np.flatnonzero(~known))

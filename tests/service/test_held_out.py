@@ -1,0 +1,297 @@
+"""Figures on test rows: only rows that nothing has seen, and only fair comparisons."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from calibration.metrics import accuracy, ece, nll
+from calibration.rows import RowRecord
+from calibration.table import TableError, floats_of, labels_of, logits_of, score_table
+from calibration.temperature import softmax
+from model.checkpoint import Checkpoint, save_model
+from model.classifier import GenerativeClassifier
+from model.config import FlowConfig, StageConfig
+from service.bundle import HISTORY, MANIFEST, Bundle
+from service.cli.held_out import split_figures
+from train.config import TrainConfig
+from train.data import open_data
+from train.images import Images, load_images
+from train.run import ROWS_FILE, train_new
+
+Run = Callable[..., tuple[int, str, str]]
+
+QUICK = TrainConfig(recipe="digits", data="digits", epochs=1, batch_size=128, learning_rate=3e-3)
+
+
+@pytest.fixture(scope="module")
+def flow_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("flow") / "digits"
+    assert train_new(replace(QUICK, beta=0.0), out).finished
+    return out
+
+
+@pytest.fixture(scope="module")
+def resnet_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("resnet") / "digits"
+    assert train_new(replace(QUICK, kind="resnet"), out).finished
+    return out
+
+
+@pytest.fixture(scope="module")
+def digits_test(bundle: Bundle) -> Images:
+    def silent(rows: Any, *, total: int, label: str) -> Any:
+        return rows
+
+    return load_images(open_data("digits:test"), bundle.spec, bundle.class_labels, silent)
+
+
+def digits(root: Path, split: str, count: int, *, labelled: bool = True) -> Path:
+    for row, _ in zip(open_data(f"digits:{split}"), range(count), strict=False):
+        path = root / (str(row.label) if labelled else ".") / Path(row.id).name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(row.image)
+    return root
+
+
+def test_figures_of_a_table(bundle: Bundle) -> None:
+    """On the calibration rows most of them are known otherwise."""
+    table = bundle.calibration.table
+    rows = table.filter(pa.compute.equal(table["split"], "cal"))
+    found = split_figures(rows, bundle.calibration, bundle.checkpoint.classifier.config)
+    posterior = softmax(logits_of(rows), bundle.calibration.temperature)
+    labels, _ = labels_of(rows)
+    assert found["accuracy"] == bundle.manifest.metrics["accuracy"] == accuracy(posterior, labels)
+    assert found["nll"] == nll(posterior, labels)
+    assert found["ece"] == ece(posterior, labels)
+    assert found["ece_before_temperature"] == ece(softmax(logits_of(rows), 1.0), labels)
+    log2_p = floats_of(rows, "log_prob") / np.log(2)
+    assert found["bits_per_dim"] == pytest.approx(np.log2(17) - log2_p.mean() / 64, rel=1e-12)
+    # two-sided ranks of the reference among itself: each value of p twice, 2/216, 4/216, ...
+    p = np.sort(np.repeat(np.arange(2, 217, 2) / 216, 2))[:215]
+    threshold = bundle.calibration.threshold()
+    assert found["rejected"] == pytest.approx((p <= threshold).mean(), abs=2 / 215)
+    assert found["p_value_at_most_alpha"] == pytest.approx((p <= 0.05).mean(), abs=2 / 215)
+
+
+def test_a_score_that_is_no_number_is_refused(bundle: Bundle) -> None:
+    names = bundle.calibration.reference.names
+    table = score_table(
+        ids=["a"],
+        labels=[0],
+        splits=None,
+        logits=np.zeros((1, 10)),
+        log_prob=[np.inf],
+        statistics={name: [0.0] for name in names},
+    )
+    with pytest.raises(TableError, match="log_prob"):
+        split_figures(table, bundle.calibration, bundle.checkpoint.classifier.config)
+
+
+def test_calibrate_writes_figures_down(
+    oodgate: Run, checkpoint_dir: Path, flow_dir: Path, resnet_dir: Path, tmp_path: Path
+) -> None:
+    words = ("calibrate", checkpoint_dir, "--data", "digits", "--test", "digits:test")
+    out = tmp_path / "new"
+    code, said, _ = oodgate(*words, "--flow", flow_dir, "--baseline", resnet_dir, "--out", out)
+    assert code == 0
+    assert "test: 360 rows of digits:test\n" in said
+    metrics = Bundle.load(out).manifest.metrics
+    test, flow, resnet = metrics["test"], metrics["flow"], metrics["baseline"]
+    assert (test["data"], test["rows"], test["refused"]) == ("digits:test", 360, 0)
+    assert f"test: accuracy {test['accuracy']:.2%}, {test['bits_per_dim']:.3f} bits/dim" in said
+    assert flow["difference"] == test["bits_per_dim"] - flow["bits_per_dim"]
+    assert (flow["beta"], flow["epochs"], resnet["epochs"]) == (0, 1, 1)
+    assert resnet["kind"] == "resnet"
+    assert resnet["gap_points"] == 100 * (resnet["accuracy"] - test["accuracy"])
+    for figures, run in ((flow, flow_dir), (resnet, resnet_dir)):
+        recorded = json.loads((run / "run.json").read_text())
+        assert figures["seconds"] == recorded["progress"]["seconds"]
+        assert figures["parameters"] == recorded["parameters"]
+
+
+def test_test_figures_choose_nothing(
+    oodgate: Run, checkpoint_dir: Path, bundle: Bundle, tmp_path: Path
+) -> None:
+    words = ("calibrate", checkpoint_dir, "--data", "digits", "--test", "digits:test")
+    assert oodgate(*words, "--out", tmp_path / "new")[0] == 0
+    made = Bundle.load(tmp_path / "new")
+    assert made.calibration.record() == bundle.calibration.record()
+    assert made.rows.to_bytes() == bundle.rows.to_bytes()
+    ours = {name: value for name, value in made.manifest.metrics.items() if name != "test"}
+    assert ours == bundle.manifest.metrics
+
+
+def test_rows_that_were_seen_are_refused_and_counted(
+    oodgate: Run, checkpoint_dir: Path, tmp_path: Path
+) -> None:
+    data = digits(digits(tmp_path / "images", "test", 50), "train", 30)
+    out = tmp_path / "new"
+    code, said, _ = oodgate(
+        "calibrate", checkpoint_dir, "--data", "digits", "--test", data, "--out", out
+    )
+    assert code == 0
+    assert "refused 30 that were trained, fitted or calibrated on" in said
+    test = Bundle.load(out).manifest.metrics["test"]
+    assert (test["rows"], test["refused"]) == (50, 30)
+
+
+def test_rows_of_either_calibration_are_refused(
+    oodgate: Run, bundle: Bundle, tmp_path: Path
+) -> None:
+    data = digits(tmp_path / "images", "test", 200)
+    out = tmp_path / "new"
+    words = ("calibrate", bundle.path, "--data", data, "--test", "digits:test", "--out", out)
+    assert oodgate(*words)[0] == 0
+    assert Bundle.load(out).manifest.metrics["test"]["refused"] == 200
+    words = ("calibrate", bundle.path, "--data", data, "--test", "digits", "--out", tmp_path / "b")
+    code, _, err = oodgate(*words)
+    assert code == 2
+    assert "all 1437 rows were trained, fitted or calibrated on" in err
+
+
+def put_unfinished(folder: Path) -> None:
+    run = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps(run | {"progress": {"finished": False}}))
+
+
+def put_without_rows(folder: Path) -> None:
+    (folder / ROWS_FILE).unlink()
+
+
+def put_other_model(folder: Path, **changes: Any) -> None:
+    stages = (StageConfig(downsample="haar", blocks=1, width=8),)
+    config = FlowConfig(**{"input_shape": (1, 8, 8), "n_classes": 10, "stages": stages, **changes})
+    labels = tuple("0123456789")
+    checkpoint = Checkpoint(classifier=GenerativeClassifier(config), class_labels=labels)
+    save_model(folder / "model", checkpoint)
+
+
+UNFIT_FLOWS: dict[str, tuple[Callable[[Path], None], str]] = {
+    "unfinished": (put_unfinished, "training has not finished"),
+    "without rows": (put_without_rows, "nobody can tell whether it was trained on the test rows"),
+    "levels": (put_other_model, "levels 256, but the model has 17"),
+    "shape": (lambda f: put_other_model(f, input_shape=(1, 28, 28)), "input_shape (1, 28, 28)"),
+    "stages": (lambda f: put_other_model(f, levels=17), "stages (StageConfig(blocks=1"),
+}
+
+
+@pytest.mark.parametrize("name", UNFIT_FLOWS)
+def test_an_unfit_flow(
+    oodgate: Run, checkpoint_dir: Path, flow_dir: Path, tmp_path: Path, name: str
+) -> None:
+    copied = Path(shutil.copytree(flow_dir, tmp_path / "copied"))
+    change, message = UNFIT_FLOWS[name]
+    change(copied)
+    words = ("calibrate", checkpoint_dir, "--data", "digits", "--test", "digits:test")
+    code, _, err = oodgate(*words, "--flow", copied, "--out", tmp_path / "o")
+    assert code == 2
+    assert message in err
+    assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize("flag", ["--flow", "--baseline"])
+def test_a_comparison_that_was_trained_on_test_rows(
+    oodgate: Run,
+    checkpoint_dir: Path,
+    flow_dir: Path,
+    resnet_dir: Path,
+    digits_test: Images,
+    tmp_path: Path,
+    flag: str,
+) -> None:
+    source = flow_dir if flag == "--flow" else resnet_dir
+    copied = Path(shutil.copytree(source, tmp_path / "copied"))
+    counts = json.loads((copied / "run.json").read_text())["rows"]
+    record = RowRecord.from_bytes((copied / ROWS_FILE).read_bytes(), counts)
+    leaked = np.concatenate([record.train[3:], digits_test.digests[:3]])
+    (copied / ROWS_FILE).write_bytes(replace(record, train=leaked).to_bytes())
+    words = ("calibrate", checkpoint_dir, "--data", "digits", "--test", "digits:test")
+    code, _, err = oodgate(*words, flag, copied, "--out", tmp_path / "o")
+    assert code == 2
+    assert "was trained on 3 of the 360 test rows" in err
+
+
+ERRORS = {
+    "beta": ("--test digits:test --flow {checkpoint}", "trained with beta 1, expected 0"),
+    "no flow": ("--test digits:test --flow {resnet}", "kind 'resnet', expected 'flow'"),
+    "no baseline": ("--test digits:test --baseline {flow}", "kind 'flow', expected 'resnet'"),
+    "no run": ("--test digits:test --flow {tmp}", "not a training run"),
+    "no test": ("--flow {flow}", "add --test DATA"),
+    "no labels": ("--test {tmp}/flat", "5 of 5 rows have no label"),
+    "nothing new": ("--test digits", "all 1437 rows were trained, fitted or calibrated on"),
+}
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_what_a_user_can_mend(
+    oodgate: Run, checkpoint_dir: Path, flow_dir: Path, resnet_dir: Path, tmp_path: Path, name: str
+) -> None:
+    digits(tmp_path / "flat", "test", 5, labelled=False)
+    words, message = ERRORS[name]
+    places = {"checkpoint": checkpoint_dir, "flow": flow_dir, "resnet": resnet_dir, "tmp": tmp_path}
+    given = words.format(**places).split()
+    code, _, err = oodgate(
+        "calibrate", checkpoint_dir, "--data", "digits", *given, "--out", tmp_path / "o"
+    )
+    assert code == 2
+    assert err.strip().splitlines()[-1].startswith("error: ")
+    assert message in err
+    assert "Traceback" not in err
+
+
+def test_anyone_can_check(oodgate: Run, bundle: Bundle, tmp_path: Path) -> None:
+    code, out, _ = oodgate("inspect", bundle.path, "--check", "digits:test", "--json")
+    assert code == 0
+    expected = {"name": "digits", "version": bundle.version, "data": "digits:test", "rows": 360}
+    nothing = {"train": 0, "fit": 0, "cal": 0, "new": 360, "init": None}
+    assert json.loads(out) == expected | nothing
+    code, out, _ = oodgate("inspect", bundle.path, "--check", "digits")
+    assert code == 0
+    lines = dict(line.split(maxsplit=1) for line in out.replace("ed on ", "ed_on ").splitlines())
+    assert (lines["trained_on"], lines["fitted_on"], lines["calibrated_on"]) == (
+        "1,007",
+        "215",
+        "215",
+    )
+    assert lines["new"] == "0"
+    mixed = digits(digits(tmp_path / "flat", "test", 5, labelled=False), "train", 7, labelled=False)
+    code, out, _ = oodgate("inspect", bundle.path, "--check", mixed, "--json")
+    found = json.loads(out)
+    assert (found["rows"], found["new"]) == (12, 5)
+    assert found["train"] + found["fit"] + found["cal"] == 7
+
+
+def test_what_the_record_cannot_know_is_said(oodgate: Run, bundle: Bundle, tmp_path: Path) -> None:
+    from service.cli.inspect import known_rows
+
+    training = dict(bundle.manifest.training)
+    training["config"] = training["config"] | {"init": "runs/other"}
+    started = replace(bundle, manifest=replace(bundle.manifest, training=training))
+    assert known_rows(started, "digits:test")["init"] == "runs/other"
+
+
+def test_the_training_log_is_shown_and_kept(oodgate: Run, bundle: Bundle, tmp_path: Path) -> None:
+    out = tmp_path / "new"
+    assert oodgate("calibrate", bundle.path, "--data", "digits:test", "--out", out)[0] == 0
+    assert (out / HISTORY).read_bytes() == (bundle.path / HISTORY).read_bytes()
+    _, said, _ = oodgate("inspect", out)
+    assert 'last epoch     {"epoch": 4' in said
+
+
+def test_a_run_without_a_log(oodgate: Run, checkpoint_dir: Path, tmp_path: Path) -> None:
+    copied = Path(shutil.copytree(checkpoint_dir, tmp_path / "copied"))
+    (copied / "history.jsonl").unlink()
+    out = tmp_path / "new"
+    assert oodgate("calibrate", copied, "--data", "digits", "--out", out)[0] == 0
+    assert json.loads((out / MANIFEST).read_text())["files"][HISTORY]["bytes"] == 0
+    _, said, _ = oodgate("inspect", out)
+    assert "last epoch     not recorded" in said

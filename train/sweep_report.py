@@ -1,0 +1,124 @@
+"""A sweep's figures as ``sweep.json`` for programs and ``sweep.md`` for people."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from model.checkpoint import write_atomic
+from train.config import TrainConfig
+from train.sweep_measure import Figures, SweepRows
+from train.sweep_runs import beta_word
+
+JSON_FILE, TABLE_FILE = "sweep.json", "sweep.md"
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """All that was measured: ``base`` are the settings that the runs share, ``test`` names the
+    test set, ``diverged`` says of each run without figures why it has none."""
+
+    base: TrainConfig
+    test: str
+    rows: SweepRows
+    figures: Sequence[Figures]
+    diverged: Mapping[str, str]
+
+
+def write_report(sweep: Sweep, out: Path) -> None:
+    """Write both files into ``out``."""
+    write_atomic(out / JSON_FILE, (to_json(sweep) + "\n").encode())
+    write_atomic(out / TABLE_FILE, to_markdown(sweep).encode())
+
+
+def to_json(sweep: Sweep) -> str:
+    """Valid JSON: a number that JSON has none for becomes the word "inf", "-inf" or "nan"."""
+    shared = {k: v for k, v in sweep.base.to_dict().items() if k not in ("beta", "kind")}
+    content = {
+        "schema_version": SCHEMA_VERSION,
+        "config": shared,
+        "test": sweep.test,
+        "rows": {
+            "test": len(sweep.rows.test),
+            "test_dropped": sweep.rows.dropped,
+            "fit": len(sweep.rows.fit),
+        },
+        "points": [{k: _plain(v) for k, v in asdict(f).items()} for f in sweep.figures],
+        "diverged": dict(sweep.diverged),
+    }
+    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:,.{digits}f}"
+
+
+def _oce(value: float | None, count: int) -> str:
+    return f"{_number(value, 2) or 'none'} ({count:,})"
+
+
+def _beta(value: float | None) -> str:
+    return "ResNet" if value is None else beta_word(value)
+
+
+#: The table's columns, in order: heading, and the cell of a run.
+COLUMNS: dict[str, Callable[[Figures], str]] = {
+    "beta": lambda f: _beta(f.beta),
+    "beta D": lambda f: "" if f.beta_times_dim is None else f"{f.beta_times_dim:,.9g}",
+    "accuracy %": lambda f: _number(f.accuracy, 2),
+    "bits/dim": lambda f: _number(f.bits_per_dim, 3),
+    "L_X": lambda f: _number(f.l_x, 3),
+    "L_Y": lambda f: _number(f.l_y, 3),
+    "OCE": lambda f: _oce(f.oce, f.oce_count),
+    "OCE at T = 1": lambda f: _oce(f.raw_oce, f.raw_oce_count),
+    "ECE %": lambda f: _number(100 * f.ece, 2),
+    "ECE % at T = 1": lambda f: _number(100 * f.raw_ece, 2),
+    "T": lambda f: f"{f.temperature:.3g}",
+    "seconds": lambda f: _number(f.seconds, 1),
+    "images/s": lambda f: _number(f.images_per_s, 0),
+}
+
+LEGEND = """\
+L_X: nats per dimension, the Gaussian's constant dropped; L_Y: cross-entropy in nats an image, at
+T = 1. OCE: error rate among predictions with confidence of at least 99.7%, over 0.3%, and how many
+those are. ECE: 15 bins of equal mass. T: temperature, fitted on rows held out of training for
+that. D: dimensions of an image. seconds, images/s: of training, on a machine that may have been
+shared. beta 0 learns without labels. The ResNet has no density.
+"""
+
+
+def to_markdown(sweep: Sweep) -> str:
+    """The table with what it was measured on, and what the columns mean."""
+    base, rows = sweep.base, sweep.rows
+    lines = [
+        f"# Accuracy and density over beta: recipe {base.recipe}",
+        "",
+        f"Trained on {base.data} for {base.epochs} epochs, seed {base.seed}, one run a row. "
+        f"Measured on the {len(rows.test):,} rows of {sweep.test} that no run has seen "
+        f"({rows.dropped:,} dropped: equal to a row of {base.data}){_standard_error(sweep)}.",
+        "",
+        "| " + " | ".join(COLUMNS) + " |",
+        "|" + " ---: |" * len(COLUMNS),
+        *("| " + " | ".join(cell(f) for cell in COLUMNS.values()) + " |" for f in sweep.figures),
+        "",
+        *(f"{name} is missing: {why}\n" for name, why in sweep.diverged.items()),
+    ]
+    return "\n".join(lines) + "\n" + LEGEND
+
+
+def _standard_error(sweep: Sweep) -> str:
+    """That of a share among so many rows; it says nothing of other seeds."""
+    shares = [figures.accuracy / 100 for figures in sweep.figures]
+    if not shares:
+        return ""
+    largest = max(math.sqrt(share * (1 - share) / len(sweep.rows.test)) for share in shares)
+    return f"; standard error of the accuracy over test rows at most {100 * largest:.2f} points"
