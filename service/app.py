@@ -53,7 +53,9 @@ class Gateway(GrpcFace):
         batch.set_max_batch_size(config.max_batch_size)
         batch.set_batch_wait_timeout_s(config.batch_wait_timeout_s)
         self.engine = Engine(
-            predictor=Predictor(bundle, "cuda" if config.num_gpus else "cpu"),
+            predictor=Predictor(
+                bundle, "cuda" if config.num_gpus else "cpu", compiled=config.compile
+            ),
             model=ModelName(name=bundle.name, version=bundle.version),
             limits=config.limits(),
             submit=self._batch,

@@ -22,6 +22,11 @@ class ServiceConfig(BaseModel):
     num_cpus: float = Field(default=0.4, ge=0, description="CPUs reserved for a replica")
     num_gpus: float = Field(default=0, ge=0, description="GPUs reserved for a replica")
     threads: int = Field(default=1, ge=1, description="CPU threads of a forward pass")
+    compile: bool = Field(
+        default=False,
+        description="by torch.compile: faster single images for minutes of start-up; needs a C++ "
+        "compiler on every node",
+    )
     max_body_bytes: int = Field(default=10 * 1024 * 1024, ge=1)
     max_pixels: int = Field(
         default=25_000_000, ge=1, le=MAX_PIXELS, description="checked before decoding"

@@ -100,13 +100,8 @@ def train_on_ray(
     address = address or os.environ.get("RAY_ADDRESS")
     _import_ray(address)
     with _scratch_folder(out.resolve()) as scratch, _cluster(config, address):
-        job = Job(
-            config=config,
-            out=out.resolve(),
-            scratch=scratch,
-            folder=Path.cwd(),
-            stop_at=stop_at,
-        )
+        folder, out = Path.cwd(), out.resolve()
+        job = Job(config=config, out=out, scratch=scratch, folder=folder, stop_at=stop_at)
         for left in reversed(range(ATTEMPTS)):
             stopped = _attempt(job, last=not left)
             if stopped is not None:
