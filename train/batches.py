@@ -78,10 +78,10 @@ class Batches:
             yield from (self.batch(step) for step in range(start, end))
             return
         with ThreadPoolExecutor(1) as pool:
-            coming = pool.submit(self.batch, start)
-            for step in range(start, end):
-                batch = coming.result()
-                coming = pool.submit(self.batch, min(step + 1, end - 1))
+            coming = [pool.submit(self.batch, step) for step in range(start, min(start + 1, end))]
+            for step in range(start + 1, end + 1):
+                batch = coming.pop().result()
+                coming += [pool.submit(self.batch, step)] if step < end else []
                 yield batch
 
     def batch(self, step: int) -> Batch:

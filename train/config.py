@@ -63,6 +63,8 @@ class TrainConfig:
                 raise ValueError(f"{name} {getattr(self, name)}: expected at least 1")
         if self.rows is not None and self.rows < 1:
             raise ValueError(f"rows {self.rows}: expected at least 1, or none for all")
+        if self.compile and self.recompute:
+            raise ValueError("compile and recompute: expected one of them; they do not combine")
         for name in ("seed", "shift"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} {getattr(self, name)}: expected 0 or more")

@@ -1,0 +1,63 @@
+"""Fine-tuning: the flow of a trained model under other classes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from model.checkpoint import CheckpointError, load_model
+from train.config import TrainConfig
+from train.finetune import fine_tuned
+from train.recipes import find_recipe
+from train.run import read_run, resume, train_new
+
+FLOW = find_recipe("digits").flow_config(10, seed=0)
+
+
+@pytest.mark.parametrize("inside", [".", "model"])
+def test_the_flow_is_the_trained_one(checkpoint_dir: Path, inside: str) -> None:
+    trained = load_model(checkpoint_dir / "model").classifier
+    classifier = fine_tuned(checkpoint_dir / inside, replace(FLOW, n_classes=3))
+    for name, value in classifier.flow.state_dict().items():
+        assert torch.equal(value, trained.flow.state_dict()[name]), name
+    assert classifier.class_means.of(torch.arange(3)).shape == (3, 64)
+    assert classifier.config.stages == trained.config.stages
+
+
+@pytest.mark.parametrize("change", [{"input_shape": (1, 16, 16)}, {"levels": 256}])
+def test_images_of_another_shape_are_refused(
+    checkpoint_dir: Path, change: dict[str, object]
+) -> None:
+    with pytest.raises(CheckpointError, match="choose the recipe it was trained by"):
+        fine_tuned(checkpoint_dir, replace(FLOW, **change))  # type: ignore[arg-type]
+
+
+def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="expected a model"):
+        fine_tuned(tmp_path, FLOW)
+
+
+def test_a_run_begins_with_it_and_goes_on_without_it(checkpoint_dir: Path, tmp_path: Path) -> None:
+    """Data-dependent initialisation is left out, or it would undo what the flow knows."""
+    config = TrainConfig(
+        recipe="digits",
+        data="digits",
+        epochs=1,
+        batch_size=64,
+        rows=100,
+        init=str(checkpoint_dir),
+        learning_rate=1e-12,
+    )
+    out = tmp_path / "tuned"
+    assert not train_new(config, out, stop_at=1).finished
+    moved = tmp_path / "elsewhere"
+    out.rename(moved)
+    assert resume(moved).finished
+    trained = load_model(checkpoint_dir / "model").classifier.flow.state_dict()
+    for name, value in load_model(moved / "model").classifier.flow.state_dict().items():
+        torch.testing.assert_close(value, trained[name], rtol=0, atol=1e-6)
+    assert read_run(moved)["config"]["init"] == str(checkpoint_dir)
+    assert read_run(moved)["rows"]["train"] == 100
