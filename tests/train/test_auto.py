@@ -11,17 +11,27 @@ import pytest
 import torch
 from PIL import Image
 
+from model.checkpoint import load_model
 from model.classifier import GenerativeClassifier
 from model.config import FlowConfig
 from model.image import InputSpec
 from model.quantize import dequantize
-from train.auto import HALVINGS, auto_recipe, detect_channels, recipe_for, working_size
+from train.auto import (
+    HALVINGS,
+    auto_recipe,
+    detect_channels,
+    recipe_for,
+    recipe_of,
+    working_size,
+)
+from train.cli import configured
 from train.cost import estimate
 from train.data import DataError, ImageRows, Row, open_data
 from train.images import load_images
 from train.objective import ib_loss
 from train.progress import watch
 from train.recipes import RecipeError
+from train.run import read_run, resume, train_new
 
 #: Multiply-adds of an image at most, by the number of halvings.
 BUDGET = {2: 60e6, 3: 150e6, 4: 450e6, 5: 1e9}
@@ -172,3 +182,25 @@ def test_a_folder_of_shapes_takes_a_training_step(shapes_folder: Path) -> None:
         optimizer.step()
         losses.append(total.item())
     assert losses[-1] < losses[0]
+
+
+def test_a_folder_is_trained_from_its_beginning_to_its_end(
+    shapes_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Stopped after a step and gone on with; what it would take was said first."""
+    config = configured("auto", str(shapes_folder), {"size": 36, "epochs": 1, "rows": 40})
+    assert not train_new(config, tmp_path / "run", stop_at=1).finished
+    said = capsys.readouterr().err
+    assert "multiply-adds an image" in said
+    assert said.index("multiply-adds an image") < said.index("training: ")
+    assert resume(tmp_path / "run").finished
+    checkpoint = load_model(tmp_path / "run" / "model")
+    assert checkpoint.class_labels == ("discs", "squares", "stripes")
+    assert checkpoint.spec.shape == (3, 32, 32)
+    assert read_run(tmp_path / "run")["config"]["size"] == 36
+
+
+@pytest.mark.parametrize(("name", "size"), [("auto", None), ("digits", 32)])
+def test_a_size_belongs_to_auto_alone(name: str, size: int | None) -> None:
+    with pytest.raises(RecipeError, match="--size belongs to --recipe auto"):
+        recipe_of(name, "digits", size)
