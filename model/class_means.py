@@ -79,12 +79,15 @@ class LowRankMeans(ClassMeans):
         if not known or any(p.is_inference() for p in self.parameters()):
             return self._square_norm()
         # the Gram matrix costs a third of an ImageNet image's forward pass, and changes only with
-        # the weights: torch counts a tensor's versions (but not
-        # changes through ``.data``, which nothing here makes)
+        # the weights: torch counts a tensor's versions, but for what fused optimisers do
         key = [(p.data_ptr(), p._version, p.dtype) for p in self.parameters()]
         if self._known is None or self._known[0] != key:
             self._known = (key, self._square_norm())
         return self._known[1]
+
+    def train(self, mode: bool = True) -> LowRankMeans:
+        self._known = None  # an optimiser may have been at work
+        return super().train(mode)
 
     def _square_norm(self) -> Tensor:
         with full_precision(self.basis):

@@ -55,6 +55,7 @@ class Batches:
         self._rank, self._workers = rank, workers
         self._pixels = _near(torch.from_numpy(images.pixels), device)
         self._labels = torch.from_numpy(images.labels)
+        self._ordered: tuple[int, Tensor] | None = None
         self.epoch_steps = math.ceil(len(images) / config.batch_size)
 
     def __len__(self) -> int:
@@ -69,7 +70,7 @@ class Batches:
     def first(self, count: int) -> Tensor:
         """Pixels with noise of the first ``count`` rows of the first epoch, all of them on each
         worker: what data-dependent initialisation sees."""
-        index = _epoch_order(self._config.seed, 0, len(self._labels))[:count]
+        index = self._order(0)[:count]
         return self._with_noise(self._pixels[index.to(self._pixels.device)], step=0)
 
     def between(self, start: int, end: int) -> Iterator[Batch]:
@@ -88,8 +89,9 @@ class Batches:
         """The batch of one step."""
         config = self._config
         epoch, position = divmod(step, self.epoch_steps)
-        order = _epoch_order(config.seed, epoch, len(self._labels))
-        index = order[position * config.batch_size : (position + 1) * config.batch_size]
+        index = self._order(epoch)[
+            position * config.batch_size : (position + 1) * config.batch_size
+        ]
         mine = slice(self._rank, None, self._workers)
         # drawn for the whole batch and then shared out, so that workers change nothing but time
         generator = self._generator(3, step)
@@ -100,6 +102,13 @@ class Batches:
             labels=self._labels[index][mine].to(self._device),
             images=len(index),
         )
+
+    def _order(self, epoch: int) -> Tensor:
+        """Row numbers of an epoch in their order; the last one asked for is kept."""
+        if self._ordered is None or self._ordered[0] != epoch:
+            generator = torch.Generator().manual_seed(mixed_seed(self._config.seed, 0, epoch))
+            self._ordered = epoch, torch.randperm(len(self._labels), generator=generator)
+        return self._ordered[1]
 
     def _with_noise(self, images: Tensor, step: int) -> Tensor:
         generator = self._generator(1, step)
@@ -114,11 +123,6 @@ class Batches:
 def mixed_seed(*numbers: int) -> int:
     """A seed from several numbers, well apart for neighbouring ones."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
-
-
-def _epoch_order(seed: int, epoch: int, rows: int) -> Tensor:
-    generator = torch.Generator().manual_seed(mixed_seed(seed, 0, epoch))
-    return torch.randperm(rows, generator=generator)
 
 
 def _near(pixels: Tensor, device: torch.device) -> Tensor:

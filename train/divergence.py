@@ -7,11 +7,12 @@ from pathlib import Path
 
 from torch import nn
 
-#: Nats by which the loss of an epoch so far may exceed the best seen. A class loss of 20 nats is
-#: far beyond a coin's for any number of classes, and L_X moves by single nats a dimension.
-FAR_ABOVE = 20.0
+#: Nats by which L_X, per dimension, and L_Y, per image, may exceed their best: 8 bits/dim more is
+#: worse than saying nothing of 8-bit pixels, and 20 nats are far beyond a coin's for any number of
+#: classes.
+FAR_ABOVE_X, FAR_ABOVE_Y = 8 * math.log(2), 20.0
 
-#: Looks in a row that must find it there: a single bad batch is no divergence.
+#: Looks in a row that must find the loss there: a single bad batch is no divergence.
 PATIENCE = 3
 
 
@@ -20,11 +21,13 @@ class TrainingDivergedError(RuntimeError):
 
 
 class Watchdog:
-    """Looks at figures as training goes on, and raises when they say that it has failed."""
+    """Looks at the loss as training goes on, and raises when it says that training has failed."""
 
-    def __init__(self, state_file: Path, learning_rate: float) -> None:
+    def __init__(self, state_file: Path, learning_rate: float, beta: float) -> None:
         self._state_file = state_file
         self._learning_rate = learning_rate
+        share = 1.0 if math.isinf(beta) else beta / (1 + beta)
+        self._limit = (1 - share) * FAR_ABOVE_X + share * FAR_ABOVE_Y
         self._best = math.inf
         self._strikes = 0
 
@@ -33,14 +36,18 @@ class Watchdog:
         """Whether the last look found the loss too high: not a state to save."""
         return self._strikes > 0
 
-    def look(self, step: int, figures: dict[str, float]) -> dict[str, float]:
-        """Pass figures through; raises ``TrainingDivergedError``."""
-        loss = self.finite(step, figures)["loss"]
+    def look(self, step: int, loss: float) -> None:
+        """Judge the mean loss of the steps since the last look."""
+        self.finite(step, {"loss": loss})
         self._best = min(self._best, loss)
-        self._strikes = self._strikes + 1 if loss > self._best + FAR_ABOVE else 0
+        self._strikes = self._strikes + 1 if loss > self._best + self._limit else 0
         if self._strikes >= PATIENCE:
             raise self._error(step, f"the loss is {loss:.4g} after a best of {self._best:.4g}")
-        return figures
+
+    def at_the_end(self, step: int) -> None:
+        """Raise where the last look found the loss too high: no model to hand over."""
+        if self.suspicious:
+            raise self._error(step, f"the loss rose far above its best of {self._best:.4g}")
 
     def finite(self, step: int, figures: dict[str, float]) -> dict[str, float]:
         """Pass figures through; raises where one of them is no finite number."""

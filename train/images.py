@@ -47,9 +47,13 @@ class Images:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def head(self, count: int) -> Images:
-        """The first ``count`` images, or all where there are fewer."""
-        return self.take(np.arange(min(count, len(self))))
+    def drawn(self, count: int, seed: int) -> Images:
+        """``count`` of the images in their order, or all where there are fewer.
+
+        Drawn, since the first ones of a folder would be of its first classes.
+        """
+        chosen = np.random.default_rng(seed).permutation(len(self))[:count]
+        return self.take(np.sort(chosen))
 
     def take(self, index: IntArray) -> Images:
         """The images at ``index``, in that order."""

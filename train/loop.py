@@ -69,7 +69,7 @@ class Trainer:
         self._step_fn = torch.compile(self._learner) if config.compile else self._learner
         self._average = averaged(self._learner, config.ema) if config.ema else None
         self._device = classifier.device
-        self._validation = validation.head(VALIDATION_ROWS)
+        self._validation = validation.drawn(VALIDATION_ROWS, config.seed)
         self._out = out
         self._save_every_s = save_every_s
         self._batches = Batches(
@@ -81,7 +81,7 @@ class Trainer:
             workers=self._world.size,
         )
         self._optimizer = _optimizer(self._learner, config)
-        self._watchdog = Watchdog(self._out / STATE_FILE, config.learning_rate)
+        self._watchdog = Watchdog(self._out / STATE_FILE, config.learning_rate, config.beta)
         if isinstance(self._learner, FlowLearner):
             self._learner.classifier.flow.recompute = config.recompute
 
@@ -97,6 +97,8 @@ class Trainer:
         if not self._config.init:
             self._learner.initialise(self._batches.first(1024))
         self._world.share_weights(self._learner)
+        if self._average is not None:
+            self._average.module.load_state_dict(self._learner.state_dict())
         return Counters()
 
     def resume(self) -> Counters:
@@ -146,11 +148,22 @@ class Trainer:
                     self._note_epoch(reached(), meter)
                 if self._world.any(time.monotonic() - saved > self._save_every_s):
                     saved = time.monotonic()
+                    self._judge(step, meter)
                     self._save(reached())
-        figures, stopped = self._watchdog.finite(step, self._figures(meter)), reached()
-        self._save(stopped)
+        self._judge(step, meter)
+        figures, finished = self._watchdog.finite(step, self._figures(meter)), step >= total
+        stopped = self._ended(reached(), finished)
         self._learner.eval()
-        return Stopped(counters=stopped, finished=step >= total, figures=figures)
+        return Stopped(counters=stopped, finished=finished, figures=figures)
+
+    def _ended(self, reached: Counters, finished: bool) -> Counters:
+        """Save what was reached; a run interrupted in doubt goes back to the state last saved."""
+        if finished:
+            self._watchdog.at_the_end(reached.step)
+        elif self._watchdog.suspicious:
+            return self.resume()
+        self._save(reached)
+        return reached
 
     @property
     def _saved(self) -> nn.ModuleDict:
@@ -195,8 +208,15 @@ class Trainer:
         """Figures for the progress line, every few steps; raises where training has diverged."""
         if step % LOOK_EVERY:
             return {}
-        figures = self._watchdog.look(step, self._figures(meter))
+        self._judge(step, meter)
+        figures = self._watchdog.finite(step, self._figures(meter))
         return {name: f"{value:.3f}" for name, value in figures.items()}
+
+    def _judge(self, step: int, meter: Meter) -> None:
+        """Show the watchdog the steps since it last looked."""
+        loss, images = self._world.sum(meter.recent())
+        if images:
+            self._watchdog.look(step, loss / images)
 
     def _note_epoch(self, counters: Counters, meter: Meter) -> None:
         """A line of the log: figures of the epoch, and of held-out rows at its end."""

@@ -20,6 +20,7 @@ class Meter:
     def __init__(self, flow: FlowConfig | None, sums: Sequence[float] = EMPTY) -> None:
         self._flow = flow
         self._sums = torch.tensor(sums, dtype=torch.float64)
+        self._recent = torch.zeros(2, dtype=torch.float64)
 
     def reset(self) -> None:
         """Forget everything added."""
@@ -33,10 +34,17 @@ class Meter:
         density = 0 * count if result.log_prob is None else result.log_prob.double().sum()
         sums = torch.stack([result.total.double() * count, density, hits, count])
         self._sums = self._sums.to(sums.device) + sums
+        self._recent = self._recent.to(sums.device) + sums[[0, 3]]
 
     def sums(self) -> tuple[float, ...]:
         """Loss, log_prob, correct answers and images, added up; another meter can begin with it."""
         return tuple(self._sums.tolist())
+
+    def recent(self) -> tuple[float, ...]:
+        """Loss and images added up since this was last asked, whatever was reset between."""
+        recent = tuple(self._recent.tolist())
+        self._recent = torch.zeros_like(self._recent)
+        return recent
 
     def figures(self, sums: Sequence[float]) -> dict[str, float]:
         """``loss``, ``accuracy`` and a flow's ``bits_per_dim``; empty when nothing was added.

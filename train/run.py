@@ -44,7 +44,7 @@ from train.divergence import TrainingDivergedError
 from train.finetune import fine_tuned
 from train.images import UNLABELLED, Images, load_images
 from train.learner import Classifier
-from train.loop import Stopped, Trainer
+from train.loop import STATE_FILE, Stopped, Trainer
 from train.parallel import Alone, World
 from train.progress import watch
 from train.scoring import score_images
@@ -144,6 +144,9 @@ def _begun(config: TrainConfig, shown: bool) -> tuple[Classifier, TrainingSet]:
 def _recalled(config: TrainConfig, out: Path, shown: bool) -> tuple[Classifier, TrainingSet]:
     """What the run in ``out`` began with, but for the weights: those are in its state."""
     classifier = _rebuilt(read_run(out))
+    untouched = config.init is not None and not (out / STATE_FILE).exists()
+    if untouched and isinstance(classifier, GenerativeClassifier):
+        classifier = fine_tuned(Path(str(config.init)), classifier.config)
     spec = InputSpec(shape=classifier.config.input_shape, levels=classifier.config.levels)
     rows = load_training_set(config, spec, shown=shown)
     if rows.record.to_bytes() != (out / ROWS_FILE).read_bytes():

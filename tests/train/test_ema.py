@@ -25,10 +25,17 @@ def test_it_is_the_weighted_mean_it_says() -> None:
     assert module.weight.item() == values[-1]
 
 
-def test_buffers_are_the_latest() -> None:
+def test_statistics_of_batches_are_averaged_and_indices_are_not() -> None:
     module = nn.BatchNorm1d(2)
     average = averaged(module, decay=0.9)
-    module(torch.arange(8.0).reshape(4, 2))
-    average.update_parameters(module)
-    kept = average.state_dict()["module.running_mean"]
-    assert torch.equal(kept, module.state_dict()["running_mean"])
+    means = []
+    for step in range(3):
+        module(torch.arange(8.0).reshape(4, 2) * (step + 1))
+        average.update_parameters(module)
+        means.append(module.state_dict()["running_mean"].clone())
+    kept = average.state_dict()
+    expected = means[0]
+    for step, mean in enumerate(means[1:], start=1):
+        expected = torch.lerp(mean, expected, (1 + step) / (10 + step))
+    torch.testing.assert_close(kept["module.running_mean"], expected)
+    assert kept["module.num_batches_tracked"] == 3

@@ -11,6 +11,7 @@ import torch
 from model.checkpoint import CheckpointError, load_model
 from train.config import TrainConfig
 from train.finetune import fine_tuned
+from train.loop import STATE_FILE
 from train.recipes import find_recipe
 from train.run import read_run, resume, train_new
 
@@ -61,3 +62,23 @@ def test_a_run_begins_with_it_and_goes_on_without_it(checkpoint_dir: Path, tmp_p
         torch.testing.assert_close(value, trained[name], rtol=0, atol=1e-6)
     assert read_run(moved)["config"]["init"] == str(checkpoint_dir)
     assert read_run(moved)["rows"]["train"] == 100
+
+
+def test_a_run_that_was_killed_before_it_saved_begins_with_it_again(
+    checkpoint_dir: Path, tmp_path: Path
+) -> None:
+    config = TrainConfig(
+        recipe="digits",
+        data="digits",
+        epochs=1,
+        rows=64,
+        init=str(checkpoint_dir),
+        learning_rate=1e-12,
+    )
+    out = tmp_path / "tuned"
+    train_new(config, out, stop_at=0)
+    (out / STATE_FILE).unlink()
+    assert resume(out).finished
+    trained = load_model(checkpoint_dir / "model").classifier.flow.state_dict()
+    for name, value in load_model(out / "model").classifier.flow.state_dict().items():
+        torch.testing.assert_close(value, trained[name], rtol=0, atol=1e-6)

@@ -17,18 +17,23 @@ from safetensors.torch import load_file
 from calibration.rows import RowRecord, is_in
 from calibration.table import logits_of, read_table
 from model.checkpoint import CheckpointError, load_model
-from model.config import StageConfig
+from model.config import Means, StageConfig
 from model.image import InputSpec
 from model.scoring import score
 from train.config import TrainConfig
 from train.data import DataError
 from train.divergence import TrainingDivergedError
-from train.loop import STATE_FILE, Trainer
+from train.loop import HISTORY_FILE, STATE_FILE, Trainer
 from train.recipes import RECIPES
 from train.run import RUN_FILE, load_training_set, read_run, resume, train_new
+from train.validation import validate
 
 TINY = TrainConfig(recipe="tiny", data="digits", epochs=3, batch_size=200, learning_rate=3e-3)
 STEPS = 18
+PAIR = (
+    StageConfig(downsample="haar", blocks=1, width=6),
+    StageConfig(downsample="haar", blocks=1, width=6),
+)
 
 
 @pytest.fixture(autouse=True)
@@ -197,6 +202,74 @@ def test_a_state_that_is_saved_often_is_still_a_good_one(
         train_new(TINY, tmp_path / "run")
     state = load_file(tmp_path / "run" / STATE_FILE)
     assert all(value.isfinite().all() for value in state.values())
+
+
+def jumping(trainer: Trainer) -> None:
+    """Weights that are numbers, and a loss that is far too high."""
+    with torch.no_grad():
+        for name, parameter in trainer._learner.named_parameters():
+            parameter.mul_(1e3 if "class_means" in name else 1)
+
+
+def test_a_loss_that_jumps_leaves_the_state_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Saved after every step, of which none may be one in doubt."""
+    monkeypatch.setattr(Trainer.__init__, "__kwdefaults__", {"world": None, "save_every_s": -1.0})
+    diverging(monkeypatch, 9, jumping)
+    with pytest.raises(TrainingDivergedError, match="after a best of"):
+        train_new(TINY, tmp_path / "run")
+    means = load_file(tmp_path / "run" / STATE_FILE)["model.learner.classifier.class_means.weight"]
+    assert means.abs().max() < 100
+    assert weights(tmp_path / "run")["class_means.weight"].abs().max() < 100
+
+
+def test_a_run_that_ends_in_doubt_is_not_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    diverging(monkeypatch, STEPS - 1, jumping)
+    with pytest.raises(TrainingDivergedError, match="rose far above its best"):
+        train_new(TINY, tmp_path / "run")
+    assert "progress" not in read_run(tmp_path / "run")
+
+
+def test_a_run_that_is_stopped_in_doubt_goes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    diverging(monkeypatch, 12, jumping)
+    stopped = train_new(TINY, tmp_path / "run", stop_at=13)
+    assert stopped.counters.step == 0
+    assert weights(tmp_path / "run")["class_means.weight"].abs().max() < 100
+
+
+def test_the_average_begins_with_what_training_begins_with(tmp_path: Path) -> None:
+    train_new(replace(TINY, ema=0.9), tmp_path / "run", stop_at=0)
+    assert weights(tmp_path / "run")["flow.transforms.0.mean"].abs().sum() > 0
+
+
+@pytest.mark.parametrize("means", ["full", "low-rank"])
+def test_figures_are_those_of_the_model_that_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, means: Means
+) -> None:
+    recipe = replace(RECIPES["tiny"], means=means, means_rank=2, stages=PAIR)
+    monkeypatch.setitem(RECIPES, "tiny", recipe)
+    out = tmp_path / "run"
+    train_new(TINY, out)
+    rows = load_training_set(TINY, InputSpec(shape=(1, 8, 8), levels=17))
+    found = validate(load_model(out / "model").classifier, rows.fit_images)
+    assert read_run(out)["progress"]["validation"] == pytest.approx(found, abs=1e-5)
+    table = read_table(out / "train_scores.parquet")
+    again = score(load_model(out / "model").classifier, rows.images.pixels)
+    np.testing.assert_allclose(logits_of(table), again.logits, atol=1e-3)
+    last = json.loads((out / HISTORY_FILE).read_text().splitlines()[-1])
+    assert last["validation"] == pytest.approx(found, abs=1e-5)
+
+
+def test_validation_rows_are_of_all_classes() -> None:
+    rows = load_training_set(TINY, InputSpec(shape=(1, 8, 8), levels=17)).fit_images
+    ordered = rows.take(np.argsort(rows.labels, kind="stable"))
+    assert set(ordered.drawn(100, seed=0).labels) == set(range(10))
+    assert ordered.drawn(1000, seed=0).ids == ordered.ids
 
 
 def test_a_folder_that_holds_a_run_is_refused(undisturbed: Path) -> None:
