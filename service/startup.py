@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import subprocess
+import sys
+from pathlib import Path
 
 from service.loopback import LOOPBACK
 
@@ -41,6 +44,18 @@ def check_ports(host: str, port: int, grpc_port: int) -> None:
                     f"port {number} on {host} cannot be used ({error.strerror}): stop what uses "
                     f"it, or choose another {name}"
                 ) from error
+
+
+def check_compiles() -> None:
+    """Refuse at once where ``torch.compile`` does not work, before Ray starts replicas that try.
+
+    In a process of its own: the compiler's 400 MB would stay in this one as long as it serves.
+    """
+    command = [sys.executable, "-m", "model.compiling"]
+    root = Path(__file__).resolve().parent.parent
+    found = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)  # noqa: S603
+    if found.returncode:
+        raise StartupError(found.stderr.strip().rpartition("\n")[2])
 
 
 def free_ports(count: int) -> list[int]:

@@ -17,8 +17,8 @@ from PIL import Image
 
 from model.config import Means, StageConfig
 from model.image import FORMATS
-from train.data import DataError, ImageRows, open_data
-from train.recipes import Recipe, RecipeError, find_recipe
+from train.data import ImageRows, labelled, open_data
+from train.recipes import AUTO, Recipe, RecipeError, find_recipe
 from train.split import SMALL_SHARE
 
 SMALLEST, LARGEST = 28, 224
@@ -54,18 +54,17 @@ GREY_MODES = ("1", "L", "LA", "La")
 
 def recipe_for(data: str, size: int) -> Recipe:
     """The recipe for the labelled images that DATA names, at ``size`` pixels a side."""
-    rows = open_data(data)
-    if rows.class_labels is None:
-        raise DataError(f"{data} has no labels: expected a folder a class, or a label column")
-    return auto_recipe(size, detect_channels(rows), len(rows.class_labels), len(rows))
+    rows, labels = labelled(open_data(data))
+    return auto_recipe(size, detect_channels(rows), len(labels), len(rows))
 
 
 def recipe_of(name: str, data: str, size: int | None) -> Recipe:
     """The recipe ``name``; ``auto`` and only that has a ``size``, and is made for DATA."""
-    if (name == "auto") != (size is not None):
+    known = None if name == AUTO else find_recipe(name)
+    if (known is None) != (size is not None):
         found = "no --size" if size is None else f"--size {size}"
         raise RecipeError(f"recipe {name!r} with {found}: --size belongs to --recipe auto")
-    return find_recipe(name) if size is None else recipe_for(data, size)
+    return known or recipe_for(data, int(size or 0))
 
 
 def auto_recipe(size: int, channels: int, n_classes: int, rows: int) -> Recipe:
@@ -90,7 +89,7 @@ def auto_recipe(size: int, channels: int, n_classes: int, rows: int) -> Recipe:
     means, rank = _means(n_classes, dim, channels * 4 ** HALVINGS[side])
     batch_size, epochs = _schedule(side, rows)
     return Recipe(
-        name="auto",
+        name=AUTO,
         input_shape=(channels, side, side),
         stages=_stages(HALVINGS[side], channels),
         beta=BETA,

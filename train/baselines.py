@@ -11,18 +11,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
-from model.checkpoint import CONFIG_FILE, WEIGHTS_FILE, CheckpointError, write_atomic
-from model.config import FlowConfig
+from model.checkpoint import (
+    BASELINE_KIND,
+    CONFIG_FILE,
+    SCHEMA_VERSION,
+    WEIGHTS_FILE,
+    CheckpointError,
+    load_fitting,
+    parse_config,
+    parse_labels,
+    parse_weights,
+    read_model,
+    write_atomic,
+)
+from model.config import FlowConfig, expect_input, expect_integer
 from model.image import InputSpec
 from model.quantize import bin_centres
-
-KIND = "resnet"
-SCHEMA_VERSION = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +40,13 @@ class ResNetStage:
     blocks: int
     width: int
     stride: int
+
+    def __post_init__(self) -> None:
+        """Refuse a stage that cannot be built."""
+        for name in ("blocks", "width", "stride"):
+            expect_integer(name, getattr(self, name))
+        if min(self.blocks, self.width, self.stride) < 1:
+            raise ValueError(f"{self}: expected blocks, width and stride of at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +58,14 @@ class ResNetConfig:
     stages: tuple[ResNetStage, ...]
     levels: int = 256
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be built."""
+        expect_input(self.input_shape, self.levels)
+        for name in ("n_classes", "seed"):
+            expect_integer(name, getattr(self, name))
+        if self.n_classes < 1 or self.seed < 0:
+            raise ValueError(f"n_classes {self.n_classes}, seed {self.seed}: expected 1, 0 or more")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON data."""
@@ -132,6 +155,25 @@ def _resnet(config: ResNetConfig) -> nn.Sequential:
     )
 
 
+def _resnet_values(config: ResNetConfig) -> int:
+    """Entries of the state of ``ResNetClassifier``, counted without building it."""
+    channels = config.stages[0].width if config.stages else 64
+    total = 2 * config.input_shape[0] + _conv_values(config.input_shape[0], channels, 3)
+    for stage in config.stages:
+        width = stage.width
+        first = _conv_values(channels, width, 3) + _conv_values(width, width, 3)
+        if stage.stride != 1 or channels != width:
+            first += _conv_values(channels, width, 1)
+        total += first + (stage.blocks - 1) * 2 * _conv_values(width, width, 3)
+        channels = width
+    return total + channels * config.n_classes + config.n_classes
+
+
+def _conv_values(channels_in: int, channels_out: int, kernel: int) -> int:
+    """A convolution without bias, and its batch normalisation: four vectors and a counter."""
+    return channels_in * channels_out * kernel**2 + 4 * channels_out + 1
+
+
 def _block(channels_in: int, channels_out: int, stride: int) -> BasicBlock:
     shortcut = None
     if stride != 1 or channels_in != channels_out:
@@ -161,7 +203,7 @@ def save_baseline(folder: Path, checkpoint: BaselineCheckpoint) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     data = {
         "schema_version": SCHEMA_VERSION,
-        KIND: checkpoint.classifier.config.to_dict(),
+        BASELINE_KIND: checkpoint.classifier.config.to_dict(),
         "classes": list(checkpoint.class_labels),
     }
     content = json.dumps(data, indent=2, ensure_ascii=False).encode() + b"\n"
@@ -174,10 +216,16 @@ def save_baseline(folder: Path, checkpoint: BaselineCheckpoint) -> None:
 def load_baseline(folder: Path) -> BaselineCheckpoint:
     """Read a baseline; raises ``CheckpointError`` naming the file and what is wrong with it."""
     try:
-        data = json.loads((folder / CONFIG_FILE).read_bytes())
-        classifier = ResNetClassifier(ResNetConfig.from_dict(data[KIND]))
-        labels = tuple(str(label) for label in data["classes"])
-        classifier.load_state_dict(load_file(folder / WEIGHTS_FILE))
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError, RuntimeError) as error:
+        return _parse_baseline(*read_model(folder))
+    except ValueError as error:
         raise CheckpointError(f"{folder}: not a ResNet baseline ({error})") from error
+
+
+def _parse_baseline(content: bytes, weights: bytes) -> BaselineCheckpoint:
+    data = parse_config(content)
+    config = ResNetConfig.from_dict(data.get(BASELINE_KIND, {}))
+    labels = parse_labels(data, config.n_classes)
+    state = parse_weights(weights, _resnet_values(config))
+    classifier = ResNetClassifier(config)
+    load_fitting(classifier, state)
     return BaselineCheckpoint(classifier=classifier.eval(), class_labels=labels)

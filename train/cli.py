@@ -133,7 +133,7 @@ def train(
         "cal_rows": cal_rows,
         "threads": threads,
         "kind": baseline,
-        "init": None if init is None else str(init),
+        "init": None if init is None else _nearby(init),
         "precision": precision,
         "compile": compile_,
         "recompute": recompute,
@@ -142,13 +142,17 @@ def train(
     }
     given = {name: value for name, value in asked.items() if value is not None}
     if resume:
-        if data or recipe or given:
+        if data or recipe or given or augment is not None:
             raise RecipeError("--resume goes on with the settings of the run: give only --out")
         _report(resume_run(out, address=address), out)
         return
     if not data or not recipe:
         raise RecipeError("--data and --recipe are needed to start a run (or --resume to go on)")
     config = configured(recipe, data, given)
+    if augment and not (config.flip or config.shift):
+        raise RecipeError(
+            f"--augment: recipe {recipe!r} has no flips or shifts to keep: leave --augment out"
+        )
     if address is not None and config.workers == 1:
         raise RecipeError(f"--address {address}: expected --workers of 2 or more beside it")
     expected = recipe_of(recipe, data, size).expected
@@ -165,6 +169,12 @@ def configured(recipe: str, data: str, given: Mapping[str, object]) -> TrainConf
         raise RecipeError(str(error)) from error
 
 
+def _nearby(path: Path) -> str:
+    """Relative where it lies below the current directory, so that a run's record can be shared."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_absolute() and here in path.parents else path)
+
+
 def _report(stopped: Stopped, out: Path) -> None:
     figures = ", ".join(f"{name} {value:.3f}" for name, value in stopped.figures.items())
     if not stopped.finished:
@@ -177,15 +187,17 @@ def user_errors() -> tuple[type[Exception], ...]:
     """What a user can mend; anything else is a fault of ours and keeps its traceback."""
     from calibration.errors import CalibrationError
     from model.checkpoint import CheckpointError
+    from model.compiling import CompilerError
     from model.image import ImageError
+    from train.cluster import ClusterError
     from train.data import DataError
-    from train.distributed import ClusterError
     from train.divergence import TrainingDivergedError
 
     return (
         CalibrationError,
         CheckpointError,
         ClusterError,
+        CompilerError,
         DataError,
         ImageError,
         OSError,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
+
+from model.config import expect_integer, expect_number
 
 Kind = Literal["flow", "resnet"]
 Precision = Literal["float32", "bf16"]
@@ -56,6 +58,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Refuse values that cannot train, naming them."""
+        self._expect_types()
         if math.isnan(self.beta) or self.beta < 0:
             raise ValueError(f"beta {self.beta}: expected a number from 0 to inf")
         for name in ("epochs", "batch_size", "fit_rows", "cal_rows", "threads", "workers"):
@@ -63,6 +66,10 @@ class TrainConfig:
                 raise ValueError(f"{name} {getattr(self, name)}: expected at least 1")
         if self.rows is not None and self.rows < 1:
             raise ValueError(f"rows {self.rows}: expected at least 1, or none for all")
+        if self.kind == "resnet" and self.init is not None:
+            raise ValueError(
+                "init with kind resnet: expected a flow; leave out --init or --baseline"
+            )
         if self.compile and self.recompute:
             raise ValueError("compile and recompute: expected one of them; they do not combine")
         for name in ("seed", "shift"):
@@ -77,6 +84,20 @@ class TrainConfig:
         if not 0 < self.learning_rate < math.inf:
             raise ValueError(f"learning_rate {self.learning_rate}: expected a positive number")
 
+    def _expect_types(self) -> None:
+        """Refuse what only a damaged file holds, such as a word for a number."""
+        for field in fields(self):
+            value, kind = getattr(self, field.name), str(field.type)
+            if value is None and kind.endswith("| None"):
+                continue
+            kind = kind.removesuffix(" | None")
+            if kind == "int":
+                expect_integer(field.name, value)
+            elif kind == "float":
+                expect_number(field.name, value)
+            elif not isinstance(value, bool if kind == "bool" else str):
+                raise ValueError(f"{field.name} {value!r}: expected {kind}")
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON data; an infinite beta, which JSON has no number for, becomes "inf"."""
         data = asdict(self)
@@ -84,5 +105,10 @@ class TrainConfig:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> TrainConfig:
-        """The inverse of ``to_dict``."""
-        return cls(**{**data, "beta": float(data["beta"])})
+        """The inverse of ``to_dict``; raises ``ValueError`` naming what does not fit."""
+        try:
+            return cls(**{**data, "beta": float(data["beta"])})
+        except KeyError as error:
+            raise ValueError(f"the settings lack {error}") from error
+        except TypeError as error:
+            raise ValueError(f"not settings this version knows: {error}") from error

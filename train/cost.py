@@ -2,7 +2,7 @@
 
 Counts are exact; time and memory are those of a few real steps on a throw-away copy of the
 network, so they follow the machine, the threads and the precision in use. Not in them: reading the
-data, augmentation, what ``torch.compile`` gains and takes, validation, several workers.
+data, augmentation, what ``torch.compile`` gains and takes, validation's time, several workers.
 """
 
 from __future__ import annotations
@@ -22,9 +22,11 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from model.classifier import GenerativeClassifier
+from train.batch_sizes import INITIAL_IMAGES, images_at_once
 from train.config import TrainConfig
 from train.ema import averaged
-from train.learner import Classifier, FlowLearner, build_learner
+from train.learner import Classifier, FlowLearner, Learner, build_learner
+from train.recipes import RecipeError
 
 TIMED_STEPS = 2
 
@@ -52,7 +54,9 @@ class Expectation:
 
     ``seconds`` for all ``steps`` of ``batch_size`` images. ``peak_bytes``: on a CPU the largest
     resident size of the whole process up to the trial's end, images in memory included; on a GPU
-    what tensors take there at most. ``data_bytes``: decoded training images in main memory.
+    what tensors take there at most. The trial initialises as a run does, which may take more than a
+    step; validation and scoring take less at once. ``data_bytes``: decoded training images in main
+    memory.
     """
 
     steps: int
@@ -83,16 +87,19 @@ def expected(classifier: Classifier, config: TrainConfig, rows: int) -> Expectat
     """Time and memory of training on ``rows`` images as ``config`` says, from a few real steps.
 
     Call it where training would begin: with the device, the number of threads and the images in
-    place. The classifier and the streams of random numbers are as before.
+    place. The classifier and the streams of random numbers are as before. Raises ``RecipeError``
+    where there is not the memory.
     """
     device = classifier.device
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    with _own_randomness(classifier):
-        step = _trial(classifier, config, min(config.batch_size, rows))
-        seconds = _seconds(step, 1, device)
-        if seconds < PATIENCE_S:  # the first step also warms up
-            seconds = _seconds(step, TIMED_STEPS, device)
+    try:
+        seconds = _measured(classifier, config, rows)
+    except RuntimeError as error:
+        if not _is_out_of_memory(error):
+            raise
+        raise RecipeError(
+            f"batch size {config.batch_size}: a step of training needs more memory than there is "
+            f"on {device.type}; choose a smaller --batch-size, or --recompute"
+        ) from error
     steps = config.epochs * math.ceil(rows / config.batch_size)
     return Expectation(
         steps=steps,
@@ -100,35 +107,66 @@ def expected(classifier: Classifier, config: TrainConfig, rows: int) -> Expectat
         seconds=steps * seconds,
         peak_bytes=_peak_bytes(device),
         data_bytes=rows * math.prod(classifier.config.input_shape),
-        device=torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        device=device_name(device),
         threads=torch.get_num_threads(),
     )
 
 
-def describe(cost: Cost, expectation: Expectation) -> str:
-    """Two plain lines for the reader."""
+def device_name(device: torch.device) -> str:
+    """The GPU's name, or "cpu"."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+def describe_cost(cost: Cost) -> str:
+    """A plain line for the reader."""
+    return (
+        f"{_count(cost.flow_parameters)} parameters in the flow and "
+        f"{_count(cost.means_parameters)} in class means, {_count(cost.multiply_adds)} "
+        "multiply-adds an image"
+    )
+
+
+def describe_expectation(expectation: Expectation) -> str:
+    """A plain line for the reader."""
     e = expectation
     where = f"{_gigabytes(e.peak_bytes)} on {e.device} ({e.threads} thread{'s'[: e.threads > 1]})"
     if e.device != "cpu":
         where = (
             f"{_gigabytes(e.peak_bytes)} on {e.device}, beside {_gigabytes(e.data_bytes)} of images"
         )
-    return (
-        f"{_count(cost.flow_parameters)} parameters in the flow and "
-        f"{_count(cost.means_parameters)} in class means, {_count(cost.multiply_adds)} "
-        f"multiply-adds an image\n{e.steps:,} steps of {e.batch_size} images: about "
-        f"{_duration(e.seconds)} and {where}"
-    )
+    return f"{e.steps:,} steps of {e.batch_size} images: about {_duration(e.seconds)} and {where}"
 
 
-def _trial(classifier: Classifier, config: TrainConfig, batch_size: int) -> Callable[[], None]:
-    """A step of training on noise, of a copy that goes when the step does."""
-    learner = build_learner(copy.deepcopy(classifier), config).train()
-    if isinstance(learner, FlowLearner):
-        learner.classifier.flow.recompute = config.recompute
+def _measured(classifier: Classifier, config: TrainConfig, rows: int) -> float:
+    """Seconds of a step, after what comes before the first one; the peak of memory is left."""
+    device = classifier.device
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    with _own_randomness(classifier):
+        learner = build_learner(copy.deepcopy(classifier), config).train()
+        if isinstance(learner, FlowLearner):
+            learner.classifier.flow.recompute = config.recompute
+        if not config.init:
+            shape = classifier.config.input_shape
+            first = min(images_at_once(math.prod(shape), INITIAL_IMAGES), rows)
+            learner.initialise(torch.rand((first, *shape), device=device))
+        step = _trial(learner, config, min(config.batch_size, rows))
+        seconds = _seconds(step, 1, device)
+        if seconds < PATIENCE_S:  # the first step also warms up
+            seconds = _seconds(step, TIMED_STEPS, device)
+    return seconds
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    """Also of main memory, for which torch has no error of its own."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _trial(learner: Learner, config: TrainConfig, batch_size: int) -> Callable[[], None]:
+    """A step of training on noise."""
     average = averaged(learner, config.ema) if config.ema else None
     optimizer = torch.optim.AdamW(learner.parameters(), lr=config.learning_rate, fused=True)
-    device, shape = classifier.device, classifier.config
+    device, shape = learner.classifier.device, learner.classifier.config
     x = torch.rand((batch_size, *shape.input_shape), device=device)
     labels = torch.randint(shape.n_classes, (batch_size,), device=device)
 

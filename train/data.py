@@ -82,6 +82,13 @@ def open_data(spec: str) -> ImageRows:
     return _torchvision_rows(spec, name, split or "train")
 
 
+def labelled(rows: ImageRows) -> tuple[ImageRows, tuple[str, ...]]:
+    """The rows with the names of their classes; raises ``DataError`` where they have none."""
+    if rows.class_labels is None:
+        raise DataError(f"{rows.spec} has no labels: expected a folder a class, or a label column")
+    return rows, rows.class_labels
+
+
 def match_labels(found: tuple[str, ...], expected: tuple[str, ...]) -> np.ndarray[Any, Any]:
     """Index into ``expected`` for each of ``found``, by name; an unmatched name is an error."""
     unknown = [label for label in found if label not in expected]

@@ -23,19 +23,17 @@ import socket
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from calibration.errors import CalibrationError
-from model.checkpoint import CheckpointError
+from train.cluster import ClusterError, check_address, raise_final, unreachable
 from train.config import TrainConfig
-from train.data import DataError
-from train.divergence import TrainingDivergedError
 from train.loop import Interruptions, Stopped, interruption
 from train.parallel import Distributed
+from train.progress import say
 from train.run import run_trainer
 
 #: How often workers are started for one command: lost twice, and the third time is the last.
@@ -44,16 +42,6 @@ ATTEMPTS = 3
 STOP_FILE = "stop"
 _OUTPUT_FILE = "output"
 _POLL_S = 0.2
-
-
-class ClusterError(RuntimeError):
-    """Training on Ray could not begin, or was ended from outside."""
-
-
-#: What another attempt would not mend.
-_FINAL = (
-    CalibrationError, CheckpointError, ClusterError, DataError, OSError, TrainingDivergedError
-)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +85,9 @@ def train_on_ray(
     ``config.threads`` CPUs. SIGINT or SIGTERM stops the workers after a step, with the state saved.
     Raises what workers raise, and ``ClusterError``.
     """
-    address = address or os.environ.get("RAY_ADDRESS")
+    address = address or os.environ.get("RAY_ADDRESS") or None
+    if address is not None:
+        check_address(address)
     _import_ray(address)
     with _scratch_folder(out.resolve()) as scratch, _cluster(config, address):
         folder, out = Path.cwd(), out.resolve()
@@ -106,7 +96,7 @@ def train_on_ray(
             stopped = _attempt(job, last=not left)
             if stopped is not None:
                 return stopped
-            _say("a worker was lost: all go on from the state last saved")
+            say("a worker was lost: all go on from the state last saved")
     raise AssertionError("the last attempt returns or raises")
 
 
@@ -152,7 +142,10 @@ def _cluster(config: TrainConfig, address: str | None) -> Iterator[None]:
             quiet |= {"include_dashboard": False, "_temp_dir": folder}
             quiet["num_cpus"] = max(os.cpu_count() or 1, config.workers * config.threads)
         try:
-            ray.init(address=address or "local", **quiet)
+            try:
+                ray.init(address=address or "local", **quiet)
+            except ConnectionError as error:
+                raise unreachable(address or "local", error) from error
             _check_size(config, local=address is None)
             yield
         finally:
@@ -171,7 +164,7 @@ def _check_size(config: TrainConfig, local: bool) -> None:
             "which each worker takes one; or hide them (CUDA_VISIBLE_DEVICES=) to train on CPUs"
         )
     if 0 < gpus < config.workers or cpus < config.workers * config.threads:
-        _say(
+        say(
             f"{config.workers} workers wait for a cluster that has {gpus} GPUs and {cpus} CPUs to "
             "grow: each takes a GPU where there are any, and its --threads in CPUs"
         )
@@ -210,13 +203,6 @@ def _attempt(job: Job, *, last: bool) -> Stopped | None:
                 f"then go on from the state last saved with: --resume --out {job.out}"
             ) from error
         raise
-
-
-def raise_final(failures: Mapping[int, Exception]) -> None:
-    """Raise the first of what workers raised, by their ranks, that would be raised again."""
-    for _, failure in sorted(failures.items()):
-        if isinstance(failure, _FINAL):
-            raise failure from None
 
 
 def _fit(job: Job) -> Stopped:
@@ -278,7 +264,7 @@ def _pass_on(interrupted: Interruptions, job: Job) -> None:
         )
     if interrupted.times and not stop.exists():
         stop.touch()
-        _say("stopping the workers; once more to end without them")
+        say("stopping the workers; once more to end without them")
 
 
 def _show(output: Path, start: int) -> int:
@@ -291,8 +277,3 @@ def _show(output: Path, start: int) -> int:
     sys.stderr.write(added.decode(errors="replace"))
     sys.stderr.flush()
     return start + len(added)
-
-
-def _say(line: str) -> None:
-    sys.stderr.write(line + "\n")
-    sys.stderr.flush()

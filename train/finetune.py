@@ -1,40 +1,108 @@
 """Fine-tuning: the flow of a trained model under class means of other classes.
 
 What the flow knows of images is kept; class means begin equidistant, since other classes say
-nothing of them.
+nothing of them. Of a bundle's seal only the model's two files are checked here.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from model.checkpoint import CheckpointError, load_model
+from model.checkpoint import (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    Checkpoint,
+    CheckpointError,
+    parse_model,
+    read_model,
+)
 from model.classifier import GenerativeClassifier
 from model.config import FlowConfig
+
+#: What a bundle has and a checkpoint has not.
+MANIFEST = "manifest.json"
 
 
 def fine_tuned(source: Path, flow: FlowConfig) -> GenerativeClassifier:
     """A classifier of ``flow``'s classes and dropout on the trained flow found in ``source``.
 
     ``source`` is a bundle or a checkpoint; the architecture is its own. Raises
-    ``CheckpointError`` where it is none or its images are of another shape.
+    ``CheckpointError`` where it is none, is not as sealed, or its images are of another shape.
     """
-    trained = load_model(source / "model" if (source / "model").is_dir() else source).classifier
+    trained = _load_sealed(source).classifier
     known = trained.config
     if (known.input_shape, known.levels) != (flow.input_shape, flow.levels):
         raise CheckpointError(
             f"{source} is a model of {known.input_shape} images of {known.levels} levels, the "
             f"recipe's are {flow.input_shape} of {flow.levels}: choose the recipe it was trained by"
         )
-    config = replace(
-        known,
-        n_classes=flow.n_classes,
-        dropout=flow.dropout,
-        mu_init=flow.mu_init,
-        means=flow.means,
-        means_rank=flow.means_rank,
-    )
+    kept = ("n_classes", "dropout", "mu_init", "means", "means_rank")
+    try:
+        config = replace(known, **{name: getattr(flow, name) for name in kept})
+    except ValueError as error:
+        raise CheckpointError(
+            f"{source}: {error}; choose the recipe it was trained by, or fewer classes"
+        ) from error
     classifier = GenerativeClassifier(config)
     classifier.flow.load_state_dict(trained.flow.state_dict())
     return classifier
+
+
+def provenance(source: Path) -> dict[str, Any]:
+    """What a model is known by wherever it lies: ``weights_sha256``; a bundle's name and version.
+
+    ``name`` and ``version`` are None for a checkpoint.
+    """
+    origin: dict[str, Any] = {"name": None, "version": None}
+    content = _manifest(source)
+    if content is not None:
+        name = _parsed(source, content).get("name")
+        origin = {"name": name, "version": hashlib.sha256(content).hexdigest()[:12]}
+    weights = read_model(_model_folder(source))[1]
+    return {**origin, "weights_sha256": hashlib.sha256(weights).hexdigest()}
+
+
+def _load_sealed(source: Path) -> Checkpoint:
+    """The model in ``source``; of a bundle, from the very bytes that are as its manifest says."""
+    folder = _model_folder(source)
+    contents = read_model(folder)
+    manifest = _manifest(source)
+    if manifest is not None:
+        sealed = _parsed(source, manifest).get("files")
+        for name, content in zip((CONFIG_FILE, WEIGHTS_FILE), contents, strict=True):
+            seal = sealed.get(f"model/{name}") if isinstance(sealed, dict) else None
+            expected = seal.get("sha256") if isinstance(seal, dict) else None
+            found = hashlib.sha256(content).hexdigest()
+            if found != expected:
+                raise CheckpointError(
+                    f"{folder / name} is not as sealed: expected SHA-256 {expected}, found "
+                    f"{found}; restore the bundle"
+                )
+    try:
+        return parse_model(*contents)
+    except CheckpointError as error:
+        raise CheckpointError(f"{folder}/{error}") from error
+
+
+def _model_folder(source: Path) -> Path:
+    return source / "model" if (source / "model").is_dir() else source
+
+
+def _manifest(source: Path) -> bytes | None:
+    """The bundle's manifest, also where ``source`` is the model inside of one."""
+    path = _model_folder(source).absolute().parent / MANIFEST
+    return path.read_bytes() if path.is_file() else None
+
+
+def _parsed(source: Path, manifest: bytes) -> dict[str, Any]:
+    try:
+        data = json.loads(manifest)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{source}: {MANIFEST}: {error}; restore the bundle") from error
+    if not isinstance(data, dict):
+        raise CheckpointError(f"{source}: {MANIFEST}: expected an object; restore the bundle")
+    return data

@@ -21,6 +21,7 @@ from types import FrameType
 import torch
 from torch import nn
 
+from train.batch_sizes import INITIAL_IMAGES, images_at_once
 from train.batches import Batch, Batches, mixed_seed
 from train.config import TrainConfig
 from train.divergence import Watchdog
@@ -95,7 +96,8 @@ class Trainer:
     def start(self) -> Counters:
         """Data-dependent initialisation on the first rows, for a run that begins."""
         if not self._config.init:
-            self._learner.initialise(self._batches.first(1024))
+            dim = math.prod(self._learner.classifier.config.input_shape)
+            self._learner.initialise(self._batches.first(images_at_once(dim, INITIAL_IMAGES)))
         self._world.share_weights(self._learner)
         if self._average is not None:
             self._average.module.load_state_dict(self._learner.state_dict())

@@ -78,8 +78,13 @@ class Progress:
             f"{self._label}: {self._done:,} of {self._total:,} {self._unit}{figures}, "
             f"{rate:,.0f} {self._unit}/s, {_minutes(left)} left"
         )
-        sys.stderr.write(line + "\n")
-        sys.stderr.flush()
+        say(line)
+
+
+def say(line: str) -> None:
+    """A line on standard error, at once."""
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
 
 
 def _minutes(seconds: float) -> str:

@@ -11,9 +11,12 @@ from dataclasses import dataclass
 from model.config import FlowConfig, Means, StageConfig
 from train.config import Precision, TrainConfig
 
+#: The recipe that ``train.auto`` makes for the data.
+AUTO = "auto"
+
 
 class RecipeError(ValueError):
-    """A recipe that does not exist."""
+    """A recipe that does not exist, or cannot be had for what was asked."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,18 +43,24 @@ class Recipe:
     expected: str
 
     def flow_config(self, n_classes: int, seed: int) -> FlowConfig:
-        """The architecture for a data set of ``n_classes`` classes."""
-        return FlowConfig(
-            input_shape=self.input_shape,
-            n_classes=n_classes,
-            stages=self.stages,
-            levels=self.levels,
-            mu_init=self.mu_init,
-            dropout=self.dropout,
-            means=self.means,
-            means_rank=self.means_rank,
-            seed=seed,
-        )
+        """The architecture for ``n_classes`` classes; ``RecipeError`` where they are too many."""
+        try:
+            return FlowConfig(
+                input_shape=self.input_shape,
+                n_classes=n_classes,
+                stages=self.stages,
+                levels=self.levels,
+                mu_init=self.mu_init,
+                dropout=self.dropout,
+                means=self.means,
+                means_rank=self.means_rank,
+                seed=seed,
+            )
+        except ValueError as error:
+            raise RecipeError(
+                f"recipe {self.name!r} for {n_classes} classes: {error}; choose data of fewer "
+                "classes or a recipe of larger images, such as auto with --size"
+            ) from error
 
     def train_config(self, *, data: str) -> TrainConfig:
         """The training settings, before what a user changes."""
@@ -153,4 +162,6 @@ def find_recipe(name: str) -> Recipe:
     try:
         return RECIPES[name]
     except KeyError:
-        raise RecipeError(f"recipe {name!r}: expected one of {', '.join(RECIPES)}") from None
+        raise RecipeError(
+            f"recipe {name!r}: expected one of {', '.join((*RECIPES, AUTO))}"
+        ) from None

@@ -8,11 +8,8 @@ the paper's p-value and for audit) and ``state.safetensors`` (to resume from).
 
 from __future__ import annotations
 
-import json
 import math
 import platform
-import subprocess
-import sys
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,6 +23,7 @@ from calibration.rows import RowRecord
 from calibration.table import write_table
 from model.checkpoint import Checkpoint, CheckpointError, save_model, write_atomic
 from model.classifier import GenerativeClassifier
+from model.compiling import check_compiler
 from model.config import FlowConfig
 from model.image import InputSpec
 from model.scoring import default_device
@@ -38,25 +36,32 @@ from train.baselines import (
     save_baseline,
 )
 from train.config import TrainConfig
-from train.cost import describe, estimate, expected
-from train.data import DataError, open_data
+from train.cost import describe_cost, describe_expectation, device_name, estimate, expected
+from train.data import DataError, ImageRows, labelled, open_data
 from train.divergence import TrainingDivergedError
-from train.finetune import fine_tuned
+from train.finetune import fine_tuned, provenance
 from train.images import UNLABELLED, Images, load_images
 from train.learner import Classifier
 from train.loop import STATE_FILE, Stopped, Trainer
 from train.parallel import Alone, World
-from train.progress import watch
+from train.progress import say, watch
+from train.run_file import (
+    RUN_FILE,
+    SCHEMA_VERSION,
+    git_commit,
+    read_run,
+    run_architecture,
+    run_config,
+    write_run,
+)
 from train.scoring import score_images
 from train.split import drawn, hold_out
 from train.state import Counters
 from train.validation import validate
 
-RUN_FILE = "run.json"
 ROWS_FILE = "rows.bin"
 SCORES_FILE = "train_scores.parquet"
 MODEL_FOLDER = "model"
-SCHEMA_VERSION = 1
 
 #: Training rows whose scores are kept: enough for a fraction in steps of 0.01%.
 SCORED_TRAINING_ROWS = 10_000
@@ -79,11 +84,18 @@ def train_new(
 
     With several workers on a Ray cluster: that at ``address``, or see ``train.distributed``.
     """
+    _refuse_file(out)
     if (out / RUN_FILE).exists():
         raise CheckpointError(
             f"{out} already holds a run: choose another --out, or go on with it by --resume"
         )
     return _train(config, out, stop_at, address)
+
+
+def _refuse_file(out: Path) -> None:
+    there = next(path for path in (out, *out.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise CheckpointError(f"--out {out}: {there} is a file, expected a folder; choose another")
 
 
 def resume(out: Path, stop_at: int | None = None, *, address: str | None = None) -> Stopped:
@@ -93,7 +105,7 @@ def resume(out: Path, stop_at: int | None = None, *, address: str | None = None)
     if progress.get("finished"):
         counters = Counters(step=progress["steps"], seconds=progress["seconds"])
         return Stopped(counters=counters, finished=True, figures=progress["last_epoch"])
-    return _train(TrainConfig.from_dict(run["config"]), out, stop_at, address)
+    return _train(run_config(run), out, stop_at, address)
 
 
 def _train(config: TrainConfig, out: Path, stop_at: int | None, address: str | None) -> Stopped:
@@ -112,15 +124,17 @@ def run_trainer(
     Each process reads DATA, and on going on the state; the first one alone writes.
     """
     torch.set_num_threads(config.threads)
+    if config.compile:
+        check_compiler(default_device())
     going_on = world.any((out / RUN_FILE).exists())
     shown = world.rank == 0
     classifier, rows = _recalled(config, out, shown) if going_on else _begun(config, shown)
     classifier = classifier.to(default_device())
     if shown and not going_on:
+        _say_cost(config, classifier, len(rows.images))
         out.mkdir(parents=True, exist_ok=True)
         write_atomic(out / ROWS_FILE, rows.record.to_bytes())
-        write_run(out, _facts(config, classifier, rows))
-        _say_cost(config, classifier, len(rows.images))
+        write_run(out, {**_facts(config, classifier, rows), **_origin(config)})
     trainer = Trainer(config, classifier, rows.images, rows.fit_images, out, world=world)
     try:
         stopped = trainer.run(trainer.resume() if going_on else trainer.start(), stop_at)
@@ -137,13 +151,15 @@ def _begun(config: TrainConfig, shown: bool) -> tuple[Classifier, TrainingSet]:
     """What a new run begins with."""
     recipe = recipe_of(config.recipe, config.data, config.size)
     spec = InputSpec(shape=recipe.input_shape, levels=recipe.levels)
-    rows = load_training_set(config, spec, shown=shown)
-    return _classifier(config, recipe.flow_config(len(rows.class_labels), config.seed)), rows
+    source, labels = labelled(open_data(config.data))
+    # before hours of decoding: too many classes, or a model that cannot be begun with
+    classifier = _classifier(config, recipe.flow_config(len(labels), config.seed))
+    return classifier, load_training_set(config, spec, shown=shown, source=source)
 
 
 def _recalled(config: TrainConfig, out: Path, shown: bool) -> tuple[Classifier, TrainingSet]:
     """What the run in ``out`` began with, but for the weights: those are in its state."""
-    classifier = _rebuilt(read_run(out))
+    classifier = _rebuilt(out, config)
     untouched = config.init is not None and not (out / STATE_FILE).exists()
     if untouched and isinstance(classifier, GenerativeClassifier):
         classifier = fine_tuned(Path(str(config.init)), classifier.config)
@@ -157,8 +173,8 @@ def _recalled(config: TrainConfig, out: Path, shown: bool) -> tuple[Classifier, 
 def _say_cost(config: TrainConfig, classifier: Classifier, rows: int) -> None:
     """What a new run will take, measured on steps of a copy; of one process and uncompiled."""
     if isinstance(classifier, GenerativeClassifier):
-        line = describe(estimate(classifier), expected(classifier, config, rows))
-        print(line, file=sys.stderr, flush=True)  # noqa: T201 - the one line a run begins with
+        say(describe_cost(estimate(classifier)))  # before a trial that may need too much
+        say(describe_expectation(expected(classifier, config, rows)))
 
 
 def _classifier(config: TrainConfig, flow: FlowConfig) -> Classifier:
@@ -170,11 +186,12 @@ def _classifier(config: TrainConfig, flow: FlowConfig) -> Classifier:
     return GenerativeClassifier(flow)
 
 
-def _rebuilt(run: dict[str, Any]) -> Classifier:
+def _rebuilt(out: Path, config: TrainConfig) -> Classifier:
     """The architecture of a run that goes on; its weights are in the state."""
-    if run["config"]["kind"] == "resnet":
-        return ResNetClassifier(ResNetConfig.from_dict(run["architecture"]))
-    return GenerativeClassifier(FlowConfig.from_dict(run["architecture"]))
+    architecture = run_architecture(read_run(out), config)
+    if isinstance(architecture, ResNetConfig):
+        return ResNetClassifier(architecture)
+    return GenerativeClassifier(architecture)
 
 
 def _save_classifier(out: Path, classifier: Classifier, rows: TrainingSet) -> None:
@@ -186,14 +203,12 @@ def _save_classifier(out: Path, classifier: Classifier, rows: TrainingSet) -> No
         save_model(out / MODEL_FOLDER, checkpoint)
 
 
-def load_training_set(config: TrainConfig, spec: InputSpec, *, shown: bool = True) -> TrainingSet:
-    """Read, decode and split DATA; the calibration rows' pixels are dropped here."""
-    source = open_data(config.data)
-    if source.class_labels is None:
-        raise DataError(
-            f"{config.data} has no labels: expected a folder a class, or a label column"
-        )
-    images = load_images(source, spec, source.class_labels, partial(watch, shown=shown))
+def load_training_set(
+    config: TrainConfig, spec: InputSpec, *, shown: bool = True, source: ImageRows | None = None
+) -> TrainingSet:
+    """Read, decode and split DATA (``source``, if open); calibration rows' pixels are dropped."""
+    source, labels = labelled(source or open_data(config.data))
+    images = load_images(source, spec, labels, partial(watch, shown=shown))
     if (images.labels == UNLABELLED).any():
         first = images.ids[int(np.argmax(images.labels == UNLABELLED))]
         raise DataError(f"{config.data}: row {first} has no label: training needs one for each row")
@@ -209,26 +224,9 @@ def load_training_set(config: TrainConfig, spec: InputSpec, *, shown: bool = Tru
     return TrainingSet(
         images=images.take(train),
         fit_images=images.take(split.fit),
-        class_labels=source.class_labels,
+        class_labels=labels,
         record=record,
     )
-
-
-def read_run(folder: Path) -> dict[str, Any]:
-    """``run.json`` of a checkpoint; raises ``CheckpointError`` where there is none."""
-    try:
-        run: dict[str, Any] = json.loads((folder / RUN_FILE).read_bytes())
-        if run["schema_version"] != SCHEMA_VERSION:
-            raise ValueError(f"schema_version {run['schema_version']}: expected {SCHEMA_VERSION}")
-    except (OSError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{folder / RUN_FILE}: not a training run ({error})") from error
-    return run
-
-
-def write_run(folder: Path, run: dict[str, Any]) -> None:
-    """Replace ``run.json``."""
-    content = json.dumps(run, indent=2, ensure_ascii=False, allow_nan=False)
-    write_atomic(folder / RUN_FILE, content.encode() + b"\n")
 
 
 def _finish(
@@ -253,12 +251,17 @@ def _finish(
     }
     if stopped.finished:
         progress["validation"] = validate(classifier, rows.fit_images)
-    write_run(out, {**_facts(config, classifier, rows), "progress": progress})
+    origin = {name: value for name, value in read_run(out).items() if name == "init"}
+    write_run(out, {**_facts(config, classifier, rows), **origin, "progress": progress})
     return stopped
 
 
+def _origin(config: TrainConfig) -> dict[str, Any]:
+    """``init``: what the run starts from, as it is now; nothing for a run from the beginning."""
+    return {} if config.init is None else {"init": provenance(Path(config.init))}
+
+
 def _facts(config: TrainConfig, classifier: Classifier, rows: TrainingSet) -> dict[str, Any]:
-    device = default_device()
     channels, height, width = classifier.config.input_shape
     dim = channels * height * width
     return {
@@ -269,7 +272,7 @@ def _facts(config: TrainConfig, classifier: Classifier, rows: TrainingSet) -> di
         "classes": list(rows.class_labels),
         "rows": rows.record.counts(),
         "beta_times_dim": "inf" if math.isinf(config.beta) else config.beta * dim,
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "device": device_name(default_device()),
         "git_commit": git_commit(),
         "versions": {
             "python": platform.python_version(),
@@ -278,18 +281,3 @@ def _facts(config: TrainConfig, classifier: Classifier, rows: TrainingSet) -> di
             "numpy": np.__version__,
         },
     }
-
-
-def git_commit() -> str | None:
-    """The commit of the code that runs, with "+changes" where the checkout differs from it."""
-    root = Path(__file__).resolve().parent.parent
-
-    def git(*words: str) -> str:
-        command = ["git", "-C", str(root), *words]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
-
-    try:
-        changed = git("status", "--porcelain", "--untracked-files=no")
-        return git("rev-parse", "HEAD") + ("+changes" if changed else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None

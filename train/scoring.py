@@ -10,9 +10,11 @@ import pyarrow as pa
 from calibration.table import score_table
 from model.classifier import GenerativeClassifier
 from model.scoring import Scores, score
+from train.batch_sizes import images_at_once
 from train.images import UNLABELLED, Images
 from train.progress import Progress
 
+#: Images at once, or fewer where they are large (``train.batch_sizes``).
 BATCH = 256
 
 
@@ -35,8 +37,9 @@ def score_images(
 
 
 def _batches(classifier: GenerativeClassifier, images: Images) -> Iterator[Scores]:
+    batch = images_at_once(classifier.config.dim, BATCH)
     with Progress("scoring", len(images)) as progress:
-        for start in range(0, len(images), BATCH):
-            pixels = images.pixels[start : start + BATCH]
+        for start in range(0, len(images), batch):
+            pixels = images.pixels[start : start + batch]
             yield score(classifier, pixels)
             progress.advance(len(pixels))

@@ -51,7 +51,10 @@ def load_state(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer) 
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         module.load_state_dict(_under("model.", tensors))
     except (OSError, SafetensorError, RuntimeError) as error:
-        raise CheckpointError(f"{path}: no state to resume from ({error})") from error
+        said = str(error).partition("\n")[0]  # torch goes on to list every tensor
+        raise CheckpointError(
+            f"{path}: no state to resume from ({said}): start a new run"
+        ) from error
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     moments: dict[int, dict[str, Tensor]] = {}
     for name, value in _under("optimizer.", tensors).items():

@@ -6,7 +6,7 @@ Mackowiak, Ardizzone, Köthe, Rother, CVPR 2021, for any recipe and data.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +16,8 @@ from train.cli import DATA_HELP, INTERRUPTED, configured, run_command
 from train.recipes import RECIPES
 
 if TYPE_CHECKING:
+    from train.config import TrainConfig
+    from train.sweep_measure import SweepRows
     from train.sweep_report import Sweep
     from train.sweep_runs import Point
 
@@ -40,23 +42,44 @@ def sweep(
 ) -> None:
     """Train a recipe at several betas and measure what the class loss costs the density.
 
-    Writes a run's folder a beta, sweep.json, sweep.md, and the figure sweep.png and sweep.svg.
+    Writes a run's folder a beta, sweep.json, sweep.md, and the figure sweep.png and sweep.svg; the
+    report is of all finished runs in --out, whichever betas are asked for now.
     Ctrl-C saves the state; the same command goes on from it and keeps what is finished.
     """
-    from train.sweep_measure import load_rows, measure
-    from train.sweep_report import Sweep, write_report
-    from train.sweep_runs import check_runs, parse_betas, plan
+    from train.sweep_measure import check_rows, load_rows
+    from train.sweep_report import write_report
+    from train.sweep_runs import check_runs, parse_betas, plan, runs_in
 
     given = {"size": size, "epochs": epochs, "threads": threads, "seed": seed}
     base = configured(recipe, data, {k: v for k, v in given.items() if v is not None})
     points = plan(base, parse_betas(betas), out, resnet=resnet)
     check_runs(points, base, out)
     rows = load_rows(base, test)  # before hours of training: a fault of the test set shows now
+    for point in runs_in(out, base):
+        check_rows(point, rows)
     diverged = _train(points)
-    figures = [measure(point, rows) for point in points if point.name not in diverged]
-    measured = Sweep(base=base, test=test, rows=rows, figures=figures, diverged=diverged)
+    measured = _measure(base, test, rows, out, diverged)
     write_report(measured, out)
     _draw(measured, out)
+
+
+def _measure(
+    base: TrainConfig, test: str, rows: SweepRows, out: Path, diverged: Mapping[str, str]
+) -> Sweep:
+    """Every finished run in ``out``; what an earlier report has of the same weights is kept."""
+    from train.sweep_measure import conditions, measure
+    from train.sweep_report import Sweep, read_report
+    from train.sweep_runs import is_finished, runs_in
+
+    now = conditions(base, rows)
+    earlier = read_report(out, now)
+    figures, missing = [], dict(diverged)
+    for point in runs_in(out, base):
+        if is_finished(point):
+            figures.append(measure(point, rows, earlier.figures))
+        elif point.name not in missing:
+            missing[point.name] = earlier.missing.get(point.name, "not trained to its end")
+    return Sweep(base=base, test=test, rows=rows, conditions=now, figures=figures, missing=missing)
 
 
 def _train(points: Sequence[Point]) -> dict[str, str]:

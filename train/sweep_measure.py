@@ -6,8 +6,10 @@ the run held out to fit with.
 
 from __future__ import annotations
 
+import hashlib
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,7 @@ from calibration.arrays import FloatArray, IntArray
 from calibration.metrics import accuracy, ece, is_confident, overconfidence_error
 from calibration.rows import is_in
 from calibration.temperature import fit_temperature, softmax
-from model.checkpoint import load_model
+from model.checkpoint import WEIGHTS_FILE, load_model
 from model.classifier import bits_per_dim
 from model.config import FlowConfig
 from model.image import InputSpec
@@ -25,11 +27,13 @@ from model.scoring import default_device
 from train.auto import recipe_of
 from train.baselines import load_baseline
 from train.config import TrainConfig
+from train.cost import device_name
 from train.data import DataError, open_data
 from train.images import UNLABELLED, Images, load_images
 from train.learner import Classifier
 from train.progress import watch
-from train.run import MODEL_FOLDER, ROWS_FILE, TrainingSet, load_training_set, read_run
+from train.run import MODEL_FOLDER, ROWS_FILE, TrainingSet, load_training_set
+from train.run_file import git_commit, read_run
 from train.sweep_runs import RESNET, Point
 from train.validation import outputs
 
@@ -57,7 +61,8 @@ class Figures:
     ``accuracy`` in percent. ``l_y``: cross-entropy in nats an image, uncalibrated. ``ece`` in
     [0, 1] and ``oce`` (``calibration.metrics``), the latter None where none of its ``oce_count``
     predictions is confident, come after temperature scaling; ``raw_`` ones before.
-    ``seconds`` and ``images_per_s`` are of training.
+    ``seconds`` and ``images_per_s`` are of training, as are ``device`` and ``git_commit``;
+    ``weights_sha256`` is the sum of the file of weights that was measured.
     """
 
     beta: float | None
@@ -78,6 +83,39 @@ class Figures:
     parameters: int
     device: str
     git_commit: str | None
+    weights_sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conditions:
+    """What, besides a run's weights, its figures follow from.
+
+    ``test_sha256`` and ``fit_sha256`` are sums over the pixels and labels of those rows.
+    """
+
+    test_sha256: str
+    fit_sha256: str
+    device: str
+    threads: int
+    torch: str
+    git_commit: str | None
+
+
+def conditions(config: TrainConfig, rows: SweepRows) -> Conditions:
+    """Those of measuring now."""
+    return Conditions(
+        test_sha256=_rows_sha256(rows.test),
+        fit_sha256=_rows_sha256(rows.fit),
+        device=device_name(default_device()),
+        threads=config.threads,
+        torch=torch.__version__,
+        git_commit=git_commit(),
+    )
+
+
+def _rows_sha256(images: Images) -> str:
+    content = images.digests.tobytes() + images.labels.astype("<i8").tobytes()
+    return hashlib.sha256(content).hexdigest()
 
 
 def load_rows(config: TrainConfig, test: str) -> SweepRows:
@@ -113,25 +151,38 @@ def _labelled(test: str, spec: InputSpec, training: TrainingSet) -> Images:
     return images
 
 
-def measure(point: Point, rows: SweepRows) -> Figures:
-    """Measure a finished run; raises ``DataError`` where its rows are not those of ``rows``."""
-    run = read_run(point.folder)
+def check_rows(point: Point, rows: SweepRows) -> None:
+    """Raise ``DataError`` where the rows of a run that has begun are not those of ``rows``."""
     if (point.folder / ROWS_FILE).read_bytes() != rows.record:
         raise DataError(
             f"{point.config.data} has changed since the run in {point.folder} began: start the "
             "sweep in another --out"
         )
+
+
+def measure(point: Point, rows: SweepRows, known: Mapping[str, Figures]) -> Figures:
+    """Measure a finished run, or take from ``known``, by the sum of its weights, what it found.
+
+    Those must have been measured under the same ``Conditions``.
+    """
+    training = _training(read_run(point.folder), point.config)
+    weights = (point.folder / MODEL_FOLDER / WEIGHTS_FILE).read_bytes()
+    sha256 = hashlib.sha256(weights).hexdigest()
+    beta = None if point.config.kind == RESNET else point.config.beta
+    if sha256 in known and known[sha256].beta == beta:
+        return replace(known[sha256], **training)
     torch.set_num_threads(point.config.threads)
     classifier = _load(point).to(default_device())
     logits, log_prob = outputs(classifier, rows.test)
     fit_logits, _ = outputs(classifier, rows.fit)
     temperature = fit_temperature(fit_logits, rows.fit.labels)
     return Figures(
-        beta=None if point.config.kind == RESNET else point.config.beta,
+        beta=beta,
         **_density(classifier.config, point.config.beta, log_prob),
         **_classes(logits, rows.test.labels, temperature),
         temperature=temperature,
-        **_training(run, point.config),
+        **training,
+        weights_sha256=sha256,
     )
 
 

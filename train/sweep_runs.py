@@ -18,7 +18,8 @@ from train.baselines import ResNetConfig, matched_resnet
 from train.config import TrainConfig
 from train.loop import Stopped
 from train.recipes import RecipeError
-from train.run import RUN_FILE, read_run, resume, train_new
+from train.run import resume, train_new
+from train.run_file import RUN_FILE, read_run, run_architecture, run_config
 
 RESNET = "resnet"
 
@@ -75,10 +76,10 @@ def check_runs(points: Sequence[Point], base: TrainConfig, out: Path) -> None:
     asked = {point.folder: point.config for point in points}
     for path in sorted(out.glob(f"*/{RUN_FILE}")):
         run = read_run(path.parent)
-        found = TrainConfig.from_dict(run["config"])
+        found = run_config(run)
         wanted = asked.get(path.parent, replace(base, beta=found.beta, kind=found.kind))
         differences = _differences(found, wanted)
-        if not differences and _architecture(run) != _recipes_architecture(run, found):
+        if not differences and run_architecture(run, found) != _recipes_architecture(run, found):
             differences = [f"another architecture than recipe {found.recipe} has now"]
         if differences:
             raise CheckpointError(
@@ -96,16 +97,21 @@ def _differences(found: TrainConfig, wanted: TrainConfig) -> list[str]:
     ]
 
 
-def _architecture(run: dict[str, Any]) -> FlowConfig | ResNetConfig:
-    """Read rather than compared as text: settings newer than the run take their defaults."""
-    kind = ResNetConfig if run["config"]["kind"] == RESNET else FlowConfig
-    return kind.from_dict(run["architecture"])
-
-
 def _recipes_architecture(run: dict[str, Any], config: TrainConfig) -> FlowConfig | ResNetConfig:
     recipe = recipe_of(config.recipe, config.data, config.size)
     flow = recipe.flow_config(len(run["classes"]), config.seed)
     return matched_resnet(flow) if config.kind == RESNET else flow
+
+
+def runs_in(out: Path, base: TrainConfig) -> list[Point]:
+    """The runs that ``out`` holds, by ascending beta, whether asked for now or not.
+
+    After ``check_runs``; a run in a folder of another name than the sweep gives it is none of it.
+    """
+    found = [run_config(read_run(path.parent)) for path in out.glob(f"*/{RUN_FILE}")]
+    betas = sorted({config.beta for config in found if config.kind != RESNET})
+    points = plan(base, betas, out, resnet=True)
+    return [point for point in points if (point.folder / RUN_FILE).exists()]
 
 
 def is_finished(point: Point) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 
@@ -10,12 +12,13 @@ from calibration.metrics import accuracy, nll
 from calibration.temperature import softmax
 from model.classifier import GenerativeClassifier, bits_per_dim
 from model.scoring import score
+from train.batch_sizes import images_at_once
 from train.images import Images
 from train.learner import Classifier
 
 #: Rows looked at after each epoch: a standard error of accuracy below 1.2 points.
 VALIDATION_ROWS = 2000
-BATCH = 250
+BATCH = 256
 
 
 def validate(classifier: Classifier, images: Images) -> dict[str, float]:
@@ -43,8 +46,9 @@ def outputs(classifier: Classifier, images: Images) -> tuple[FloatArray, FloatAr
     """
     classifier.eval()
     logits, log_prob = [], [np.empty(0)]
-    for start in range(0, len(images), BATCH):
-        pixels = images.pixels[start : start + BATCH]
+    batch = images_at_once(math.prod(images.pixels.shape[1:]), BATCH)
+    for start in range(0, len(images), batch):
+        pixels = images.pixels[start : start + batch]
         if isinstance(classifier, GenerativeClassifier):
             scores = score(classifier, pixels)
             logits.append(scores.logits)

@@ -55,18 +55,28 @@ def calibrate(
     temperature and prediction sets are then kept. Figures on --test go into the bundle's manifest
     and decide nothing. Next: oodgate serve.
     """
+    from calibration.conformal import pac_rank
     from calibration.selection import select_rows
+    from calibration.typicality import MIN_RANK
     from service.bundle import refuse_existing, seal
-    from service.cli.held_out import held_out_metrics, open_held_out, summary
+    from service.cli.held_out import (
+        held_out_metrics,
+        open_held_out,
+        refuse_without_test,
+        summary,
+    )
     from service.cli.source import open_source
     from train.data import open_data
     from train.images import load_images
     from train.progress import watch
 
     refuse_existing(out)
+    refuse_without_test(test, flow, baseline)
+    rows = open_data(data)
+    pac_rank(len(rows), alpha, delta, MIN_RANK)  # what all rows cannot support, no part of them can
     model = open_source(source, bundles)
     checkpoint = model.checkpoint
-    images = load_images(open_data(data), checkpoint.spec, checkpoint.class_labels, watch)
+    images = load_images(rows, checkpoint.spec, checkpoint.class_labels, watch)
     selection = select_rows(images.digests, model.record)
     _say_selection(selection, len(images))
     record = _record(model, images, selection)
@@ -150,7 +160,7 @@ def _manifest(
 ) -> dict[str, Any]:
     from datetime import UTC, datetime
 
-    from train.run import git_commit
+    from train.run_file import git_commit
 
     flow = model.checkpoint.classifier.config
     return {

@@ -17,6 +17,7 @@ from service.cli.source import finished_run
 from train.baselines import load_baseline
 from train.learner import Classifier
 from train.run import MODEL_FOLDER, ROWS_FILE
+from train.run_file import run_config
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +35,7 @@ class Comparison:
     def cost(self) -> dict[str, Any]:
         """What it took: ``epochs``, ``seconds`` of training, ``parameters``."""
         return {
-            "epochs": self.run["config"]["epochs"],
+            "epochs": run_config(self.run).epochs,
             "seconds": self.run["progress"]["seconds"],
             "parameters": sum(p.numel() for p in self.classifier.parameters()),
         }
@@ -53,7 +54,7 @@ def open_flow(folder: Path, checkpoint: Checkpoint) -> Comparison:
     """A plain flow like the model; raises ``CheckpointError`` saying how it differs."""
     source = f"--flow {folder}"
     run = _run_of_kind(folder, "flow", source)
-    beta = float(run["config"]["beta"])
+    beta = run_config(run).beta
     if beta != 0:
         raise CheckpointError(
             f"{source} was trained with beta {beta:g}, expected 0, a plain flow: train one by "
@@ -80,7 +81,7 @@ def open_baseline(folder: Path, checkpoint: Checkpoint) -> Comparison:
 
 def _run_of_kind(folder: Path, kind: str, source: str) -> dict[str, Any]:
     run = finished_run(folder)
-    found = run["config"].get("kind", "flow")  # the only kind there was, before it was recorded
+    found = run_config(run).kind
     if found != kind:
         raise CheckpointError(f"{source} is a run of kind {found!r}, expected {kind!r}")
     return run

@@ -66,10 +66,6 @@ def open_held_out(
     compared; all of it before anything is scored.
     """
     if not data:
-        if flow or baseline:
-            raise CalibrationError(
-                "--flow and --baseline are held against the model on test rows: add --test DATA"
-            )
         return None
     plain = open_flow(flow, checkpoint) if flow else None
     resnet = open_baseline(baseline, checkpoint) if baseline else None
@@ -79,6 +75,14 @@ def open_held_out(
         comparison.refuse_trained_on(images.digests)
     refused = len(rows) - len(images)
     return HeldOut(data=data, images=images, refused=refused, flow=plain, baseline=resnet)
+
+
+def refuse_without_test(data: str, flow: Path | None, baseline: Path | None) -> None:
+    """Raise ``CalibrationError`` for runs to compare with and no test rows to do it on."""
+    if not data and (flow or baseline):
+        raise CalibrationError(
+            "--flow and --baseline are held against the model on test rows: add --test DATA"
+        )
 
 
 def held_out_metrics(

@@ -67,8 +67,17 @@ def known_rows(bundle: Bundle, data: str) -> dict[str, Any]:
         "data": data,
         "rows": len(images),
         **bundle.rows.found_among(images.digests),
-        "init": bundle.manifest.training["config"].get("init"),
+        "init": _started_from(bundle.manifest.training),
     }
+
+
+def _started_from(training: Mapping[str, Any]) -> str | None:
+    """The model that training started from: name and version of a bundle, else where it was."""
+    origin = training.get("init") or {}
+    if origin.get("name"):
+        return f"{origin['name']}@{origin['version']}"
+    found: str | None = training["config"].get("init")
+    return found
 
 
 def _check_lines(found: dict[str, Any]) -> list[tuple[str, str]]:

@@ -14,6 +14,7 @@ from calibration.calibration import Calibration
 from calibration.rows import RowRecord
 from calibration.table import read_table
 from model.checkpoint import (
+    A_BASELINE,
     CONFIG_FILE,
     WEIGHTS_FILE,
     Checkpoint,
@@ -23,7 +24,8 @@ from model.checkpoint import (
 from service.bundle import HISTORY, MODEL_CONFIG, MODEL_WEIGHTS, Bundle, verified_contents
 from service.catalog import find_bundle
 from train.loop import HISTORY_FILE
-from train.run import MODEL_FOLDER, ROWS_FILE, RUN_FILE, SCORES_FILE, read_run
+from train.run import MODEL_FOLDER, ROWS_FILE, SCORES_FILE
+from train.run_file import RUN_FILE, read_run, run_config
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +70,9 @@ def finished_run(folder: Path) -> dict[str, Any]:
 
 def _from_checkpoint(folder: Path) -> Source:
     run = finished_run(folder)
+    settings = run_config(run)
+    if settings.kind == "resnet":
+        raise CheckpointError(f"{folder}: {A_BASELINE}: expected a flow")
     log = folder / HISTORY_FILE
     try:
         config = (folder / MODEL_FOLDER / CONFIG_FILE).read_bytes()
@@ -78,14 +83,14 @@ def _from_checkpoint(folder: Path) -> Source:
     except OSError as error:
         raise CheckpointError(f"{error.filename}: {error.strerror}") from error
     return Source(
-        name=run["config"]["recipe"],
+        name=settings.recipe,
         checkpoint=parse_model(config, weights),
         config=config,
         weights=weights,
         record=RowRecord.from_bytes(rows, run["rows"]),
         training_scores=training_scores,
         training=run,
-        training_data=run["config"]["data"],
+        training_data=settings.data,
         history=history,
         prior=None,
     )

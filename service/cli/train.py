@@ -11,9 +11,12 @@ from train.cli import train as train_command
 
 @functools.wraps(train_command)
 def train(*, init: Path | None = None, **others: Any) -> None:
-    """Find the bundle that ``init`` names, then train."""
+    """Find the bundle that ``init`` names and check the whole of its seal, then train."""
+    from service.bundle import MANIFEST, Bundle
     from service.catalog import find_bundle
 
-    if init is not None and not init.exists():
-        init = find_bundle(str(init))
+    if init is not None:
+        init = init if init.exists() else find_bundle(str(init))
+        if (init / MANIFEST).is_file():
+            Bundle.load(init)
     train_command(init=init, **others)

@@ -40,6 +40,14 @@ def files() -> tuple[bytes, bytes]:
     return config_bytes(CONFIG, LABELS), weights_bytes(GenerativeClassifier(CONFIG))
 
 
+@pytest.fixture
+def nothing_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    def build(config: FlowConfig) -> None:
+        raise AssertionError(f"built {config}")
+
+    monkeypatch.setattr("model.checkpoint.GenerativeClassifier", build)
+
+
 def changed(config: bytes, **changes: Any) -> bytes:
     data = json.loads(config)
     return json.dumps({**data, **changes}).encode()
@@ -93,6 +101,13 @@ def test_a_missing_file_is_named(tmp_path: Path, files: tuple[bytes, bytes], mis
         ({"classes": 5}, "config.json"),
         ({"flow": {}}, "not an architecture"),
         ({"flow": 7}, "config.json"),
+        ({"flow": None}, "config.json"),
+        ({"classes": "ab"}, "expected a list of names"),
+        ({"classes": ["a", 5]}, "expected a list of names"),
+        ({"classes": ["a", ""]}, "expected a list of names, none empty"),
+        ({"classes": ["a", "a"]}, "two classes are 'a': expected different names"),
+        ({"schema_version": None}, "schema_version None: expected 1"),
+        ({"resnet": {}}, "a ResNet baseline, which has no density"),
     ],
 )
 def test_config_refusals(files: tuple[bytes, bytes], changes: dict[str, Any], message: str) -> None:
@@ -114,7 +129,7 @@ def test_config_refusals(files: tuple[bytes, bytes], changes: dict[str, Any], me
         ({"n_classes": 0}, "n_classes 0: expected 1 to 16"),
         ({"n_classes": 17}, "n_classes 17"),
         ({"clamp": 0.0}, "clamp 0.0"),
-        ({"clamp": "wide"}, "not an architecture"),
+        ({"clamp": "wide"}, "clamp 'wide': expected a number"),
         ({"mu_init": float("nan")}, "mu_init"),
         ({"stages": [{"blocks": 1, "width": 0}]}, "width 0"),
         ({"stages": [{"blocks": -1, "width": 3}]}, "-1 blocks"),
@@ -122,11 +137,70 @@ def test_config_refusals(files: tuple[bytes, bytes], changes: dict[str, Any], me
         ({"stages": [{"blocks": 1}]}, "not an architecture"),
         ({"stages": [{"blocks": 1, "width": 3}]}, "put a 'haar' stage"),
         ({"surprise": 1}, "surprise"),
+        ({"levels": 17.5}, "levels 17.5: expected a whole number"),
+        ({"levels": True}, "levels True: expected a whole number"),
+        ({"n_classes": 2.0}, "n_classes 2.0"),
+        ({"n_classes": "2"}, "n_classes '2'"),
+        ({"seed": None}, "seed None"),
+        ({"seed": -1}, "seed -1: expected 0 or more"),
+        ({"seed": 2**63}, "seed 9223372036854775808: expected a whole number"),
+        ({"means_rank": 1.5}, "means_rank 1.5"),
+        ({"dropout": "x"}, "dropout 'x': expected a number"),
+        ({"clamp": True}, "clamp True: expected a number"),
+        ({"input_shape": [1, 4.0, 4]}, "4.0: expected a whole number"),
+        ({"input_shape": "144"}, "expected a whole number"),
+        ({"input_shape": [1, 2**14, 2**14]}, "expected sides of 1 to 4096 pixels"),
+        ({"stages": [{"blocks": True, "width": 3}]}, "blocks True"),
+        ({"stages": [{"blocks": 1, "width": 3.5}]}, "width 3.5"),
+        ({"stages": [{"blocks": 1, "width": 10**4000}]}, "width 1000"),
+        ({"stages": ["x"]}, "not an architecture"),
     ],
 )
 def test_flow_refusals(files: tuple[bytes, bytes], changes: dict[str, Any], message: str) -> None:
     with pytest.raises(CheckpointError, match=message):
         parse_model(with_flow(files[0], **changes), files[1])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"stages": [{"blocks": 1, "width": 10**9, "downsample": "haar"}]},
+        {"stages": [{"blocks": 3000, "width": 3, "downsample": "haar"}]},
+        {"input_shape": [1, 4096, 4096]},
+        {"means": "low-rank", "means_rank": 10**10},
+    ],
+)
+@pytest.mark.usefixtures("nothing_built")
+def test_more_than_the_weights_is_never_built(
+    files: tuple[bytes, bytes], changes: dict[str, Any]
+) -> None:
+    with pytest.raises(CheckpointError, match=r"config.json: holds [\d,]+ values, exp") as e:
+        parse_model(with_flow(files[0], **changes), files[1])
+    assert "\n" not in str(e.value)
+
+
+def test_deep_nesting_is_refused(files: tuple[bytes, bytes]) -> None:
+    with pytest.raises(CheckpointError, match=r"config\.json: nested too deeply"):
+        parse_model(b"[" * 100_000, files[1])
+
+
+def test_as_many_values_in_other_shapes_are_refused(files: tuple[bytes, bytes]) -> None:
+    """In one line that names the first tensor that is wrong."""
+    state = load(files[1])
+    moved = dict(state)
+    moved["other"] = moved.pop("log_prior")
+    with pytest.raises(CheckpointError, match=r"log_prior: found no such tensor, expected \(2,\)"):
+        parse_model(files[0], save(moved))
+    turned = {**state, "class_means.weight": state["class_means.weight"].T.contiguous()}
+    with pytest.raises(CheckpointError, match=r"found \(16, 2\), expected \(2, 16\)$"):
+        parse_model(files[0], save(turned))
+
+
+def test_the_file_of_a_loaded_model_is_named(tmp_path: Path, files: tuple[bytes, bytes]) -> None:
+    (tmp_path / CONFIG_FILE).write_bytes(changed(files[0], classes=["a", "a"]))
+    (tmp_path / WEIGHTS_FILE).write_bytes(files[1])
+    with pytest.raises(CheckpointError, match=f"^{tmp_path / CONFIG_FILE}: two classes"):
+        load_model(tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b"null", b"{}"])

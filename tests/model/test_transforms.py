@@ -129,8 +129,11 @@ def test_a_seed_decides_weights_and_permutations() -> None:
 
 
 def test_grey_images_need_a_haar_stage_first() -> None:
-    config = FlowConfig(
-        input_shape=(1, 4, 4), n_classes=2, stages=(StageConfig(blocks=1, width=4),)
-    )
-    with pytest.raises(ValueError, match="put a 'haar' stage"):
-        build_flow(config)
+    haar = StageConfig(blocks=1, width=4, downsample="haar")
+    assert FlowConfig(input_shape=(1, 4, 4), n_classes=2, stages=(haar,)).pooled_channels == 4
+    for stage in (
+        StageConfig(blocks=1, width=4),
+        StageConfig(blocks=0, width=4, downsample="coupling"),
+    ):
+        with pytest.raises(ValueError, match="put a 'haar' stage"):
+            FlowConfig(input_shape=(1, 4, 4), n_classes=2, stages=(stage, haar))

@@ -189,10 +189,9 @@ ERRORS = {
         "train --data digits --recipe digits --out {checkpoint}",
         "already holds a run",
     ),
-    "out is a file": ("train --data digits --recipe digits --out {tmp}/file", "file"),
     "no labels": ("train --data {tmp}/flat --recipe digits --out {tmp}/o", "has no labels"),
     "alien labels": (
-        "calibrate {checkpoint} --data {tmp}/squids --out {tmp}/o",
+        "calibrate {checkpoint} --data {tmp}/squids --alpha 0.7 --out {tmp}/o",
         "classes ['squid']",
     ),
 }
@@ -200,13 +199,20 @@ ERRORS = {
 
 @pytest.mark.parametrize("name", ERRORS)
 def test_what_a_user_can_mend_is_one_line(
-    oodgate: Run, bundle_dir: Path, checkpoint_dir: Path, tmp_path: Path, name: str
+    oodgate: Run,
+    bundle_dir: Path,
+    checkpoint_dir: Path,
+    tmp_path: Path,
+    name: str,
 ) -> None:
-    (tmp_path / "file").write_text("mine")
     folder_of_digits(tmp_path / "flat", 0, 3, labelled=False)
     strangers(tmp_path / "squids")
     words, message = ERRORS[name]
-    places = {"bundle": bundle_dir, "checkpoint": checkpoint_dir, "tmp": tmp_path}
+    places = {
+        "bundle": bundle_dir,
+        "checkpoint": checkpoint_dir,
+        "tmp": tmp_path,
+    }
     code, _, err = oodgate(*words.format(**places).split())
     last = err.strip().splitlines()[-1]
     assert code == 2

@@ -5,9 +5,14 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
+from model.compiling import CompilerError
 from service import cluster, processes
+from service.bundle import Bundle
 from service.config import ServiceConfig
+from service.predictor import Predictor
+from service.serve import serve
 from service.startup import StartupError, check_ports, checked_host, free_ports
 
 
@@ -34,6 +39,28 @@ def test_a_busy_port_is_named_with_its_flag() -> None:
             check_ports("127.0.0.1", free, busy)
         with pytest.raises(StartupError, match="choose two"):
             check_ports("127.0.0.1", free, free)
+
+
+def test_a_service_that_cannot_compile_is_refused_before_ray(
+    bundle_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", "/nowhere/c++")
+    monkeypatch.setattr(cluster, "start_ray", pytest.fail)
+    monkeypatch.delitem(sys.modules, "ray", raising=False)
+    port, grpc_port = free_ports(2)
+    with pytest.raises(StartupError, match=r"^torch.compile on cpu fails \(No working[^\n]*out$"):
+        serve(bundle_dir, port=port, grpc_port=grpc_port, num_gpus=0, options={"compile": True})
+
+
+def test_a_replica_that_cannot_compile_says_so_first(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(device: torch.device) -> None:
+        raise CompilerError(f"none for {device}")
+
+    monkeypatch.setattr("service.predictor.check_compiler", fail)
+    with pytest.raises(CompilerError, match="none for cpu"):
+        Predictor(bundle, "cpu", compiled=True)
 
 
 def test_descendants_are_found_and_ended() -> None:

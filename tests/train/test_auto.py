@@ -31,7 +31,8 @@ from train.images import load_images
 from train.objective import ib_loss
 from train.progress import watch
 from train.recipes import RecipeError
-from train.run import read_run, resume, train_new
+from train.run import resume, train_new
+from train.run_file import read_run
 
 #: Multiply-adds of an image at most, by the number of halvings.
 BUDGET = {2: 60e6, 3: 150e6, 4: 450e6, 5: 1e9}

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save
 from torchvision.models.resnet import BasicBlock
 
 from calibration.rows import RowRecord
-from model.checkpoint import CheckpointError
+from model.checkpoint import CONFIG_FILE, WEIGHTS_FILE, CheckpointError
 from model.config import FlowConfig, StageConfig
-from train.baselines import ResNetClassifier, ResNetConfig, load_baseline, matched_resnet
+from train.baselines import (
+    ResNetClassifier,
+    ResNetConfig,
+    _resnet_values,
+    load_baseline,
+    matched_resnet,
+)
 from train.config import TrainConfig
 from train.recipes import RECIPES
-from train.run import read_run, resume, train_new
+from train.run import resume, train_new
+from train.run_file import read_run
 
 CONFIG = TrainConfig(
     recipe="digits",
@@ -93,6 +105,53 @@ def test_an_interruption_changes_nothing(run_dir: Path, tmp_path: Path) -> None:
         load_baseline(tmp_path / "undisturbed" / "model").classifier.state_dict().items()
     ):
         assert torch.equal(found[name], value), name
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_values_are_counted_without_building(name: str) -> None:
+    config = matched_resnet(RECIPES[name].flow_config(10, seed=0))
+    with torch.device("meta"):
+        built = ResNetClassifier(config).state_dict().values()
+    assert _resnet_values(config) == sum(value.numel() for value in built)
+
+
+def rewrite(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    data = json.loads((folder / CONFIG_FILE).read_text())
+    change(data)
+    (folder / CONFIG_FILE).write_text(json.dumps(data))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: d.update(schema_version=2), "schema_version 2: expected 1"),
+        (lambda d: d.update(classes=["a"]), "1 class labels for 10 classes"),
+        (lambda d: d.update(classes=["a"] * 10), "two classes are 'a'"),
+        (lambda d: d["resnet"].update(n_classes=True), "n_classes True: expected a whole number"),
+        (lambda d: d["resnet"]["stages"][0].update(width=-1), "at least 1"),
+        (lambda d: d["resnet"]["stages"][0].update(width=10**9), "does not fit"),
+        (lambda d: d["resnet"]["stages"][0].update(blocks=3000), "does not fit"),
+        (lambda d: d["resnet"]["stages"][0].update(stride=2.0), "stride 2.0"),
+        (lambda d: d.update(resnet=5), "not a baseline this version knows"),
+    ],
+)
+def test_a_damaged_baseline_is_refused_in_one_line(
+    run_dir: Path, tmp_path: Path, change: Callable[[dict[str, Any]], object], message: str
+) -> None:
+    copied = Path(shutil.copytree(run_dir / "model", tmp_path / "model"))
+    rewrite(copied, change)
+    with pytest.raises(CheckpointError, match=message) as refused:
+        load_baseline(copied)
+    assert "\n" not in str(refused.value)
+
+
+def test_weights_that_are_no_numbers_are_refused(run_dir: Path, tmp_path: Path) -> None:
+    copied = Path(shutil.copytree(run_dir / "model", tmp_path / "model"))
+    state = load_file(copied / WEIGHTS_FILE)
+    state["net.0.weight"][0] = torch.nan
+    (copied / WEIGHTS_FILE).write_bytes(save(state))
+    with pytest.raises(CheckpointError, match="holds values that are no finite"):
+        load_baseline(copied)
 
 
 def test_what_is_no_baseline_is_refused(checkpoint_dir: Path, tmp_path: Path) -> None:

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from model.classifier import GenerativeClassifier
+from model.compiling import CompilerError
 from model.config import FlowConfig, StageConfig
+from service.cli import main
 from train.baselines import ResNetClassifier, matched_resnet
 from train.config import TrainConfig
-from train.cost import Cost, Expectation, describe, estimate, expected
+from train.cost import (
+    Cost,
+    Expectation,
+    describe_cost,
+    describe_expectation,
+    estimate,
+    expected,
+)
+from train.learner import FlowLearner
+from train.recipes import RecipeError
+from train.run import train_new
 
 CONFIG = TrainConfig(recipe="x", data="x", epochs=3, batch_size=4)
 
@@ -116,6 +130,78 @@ def test_every_kind_of_run_can_be_tried(
     assert not trained.flow.recompute
 
 
+@pytest.mark.parametrize(
+    ("rows", "changes", "seen"),
+    [(2000, {}, [1024]), (10, {}, [10]), (2000, {"init": "a bundle"}, [])],
+)
+def test_the_trial_initialises_as_a_run_does(
+    trained: GenerativeClassifier,
+    monkeypatch: pytest.MonkeyPatch,
+    rows: int,
+    changes: dict[str, Any],
+    seen: list[int],
+) -> None:
+    """It passes more images at once than a step does, so the peak of memory may be there."""
+    found: list[int] = []
+    monkeypatch.setattr(FlowLearner, "initialise", lambda _, pixels: found.append(len(pixels)))
+    expected(trained, replace(CONFIG, **changes), rows=rows)
+    assert found == seen
+
+
+def main_memory() -> RuntimeError:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**50)
+    return caught.value
+
+
+def failing(error: Exception) -> Callable[..., None]:
+    def fail(*_: object) -> None:
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), main_memory()])
+def test_too_little_memory_has_a_remedy(
+    trained: GenerativeClassifier, monkeypatch: pytest.MonkeyPatch, error: RuntimeError
+) -> None:
+    monkeypatch.setattr("train.cost._trial", failing(error))
+    with pytest.raises(RecipeError, match=r"^batch size 4: .* choose a smaller --batch-size"):
+        expected(trained, CONFIG, rows=2)
+
+
+def test_another_error_of_a_trial_stays(
+    trained: GenerativeClassifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("train.cost._trial", failing(RuntimeError("a fault of ours")))
+    with pytest.raises(RuntimeError, match=r"^a fault of ours$"):
+        expected(trained, CONFIG, rows=2)
+
+
+def test_a_trial_that_fails_comes_after_the_counts_and_leaves_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("train.cost._trial", failing(torch.OutOfMemoryError("out of memory")))
+    config = TrainConfig(recipe="digits", data="digits", epochs=1)
+    with pytest.raises(RecipeError, match="more memory than there is on"):
+        train_new(config, tmp_path / "run")
+    assert "multiply-adds an image\n" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_without_a_compiler_nothing_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("train.run.check_compiler", failing(CompilerError("no compiler")))
+    words = ["--data", "digits", "--recipe", "digits", "--compile", "--out", str(tmp_path / "run")]
+    monkeypatch.setattr(sys, "argv", ["oodgate", "train", *words])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.splitlines()[-1] == "error: no compiler"
+    assert not (tmp_path / "run").exists()
+
+
 COST = Cost(
     flow_parameters=455_812,
     means_parameters=7_840,
@@ -133,11 +219,13 @@ EXPECTATION = Expectation(
 )
 
 
-def test_the_description_is_two_plain_lines() -> None:
-    assert describe(COST, EXPECTATION).splitlines() == [
-        "456 k parameters in the flow and 7.84 k in class means, 28.5 M multiply-adds an image",
-        "12,000 steps of 128 images: about 21 minutes and 0.6 GB on cpu (1 thread)",
-    ]
+def test_each_description_is_a_plain_line() -> None:
+    assert describe_cost(COST) == (
+        "456 k parameters in the flow and 7.84 k in class means, 28.5 M multiply-adds an image"
+    )
+    assert describe_expectation(EXPECTATION) == (
+        "12,000 steps of 128 images: about 21 minutes and 0.6 GB on cpu (1 thread)"
+    )
 
 
 @pytest.mark.parametrize(
@@ -155,7 +243,7 @@ def test_the_description_is_two_plain_lines() -> None:
     ],
 )
 def test_words_for_time_and_memory(changes: dict[str, object], words: str) -> None:
-    assert words in describe(COST, replace(EXPECTATION, **changes))  # type: ignore[arg-type]
+    assert words in describe_expectation(replace(EXPECTATION, **changes))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -170,4 +258,4 @@ def test_words_for_time_and_memory(changes: dict[str, object], words: str) -> No
 )
 def test_words_for_counts(number: int, words: str) -> None:
     cost = replace(COST, flow_parameters=number)
-    assert describe(cost, EXPECTATION).startswith(words)
+    assert describe_cost(cost).startswith(words)

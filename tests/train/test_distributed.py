@@ -13,11 +13,13 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from model.compiling import CompilerError
 from service.cli import build_app
 from train import distributed
+from train.cluster import ClusterError, raise_final
 from train.config import TrainConfig
 from train.data import DataError
-from train.distributed import ClusterError, Job, raise_final, train_on_ray, work
+from train.distributed import Job, train_on_ray, work
 from train.divergence import TrainingDivergedError
 from train.loop import Interruptions, Stopped
 from train.recipes import RecipeError
@@ -77,6 +79,13 @@ def test_what_a_worker_raised_reaches_the_user() -> None:
         raise_final({1: diverged, 0: lost})
     with pytest.raises(DataError, match="first"):
         raise_final({1: diverged, 0: DataError("first")})
+    for final in (
+        RecipeError("no memory"),
+        CompilerError("no compiler"),
+        ClusterError("no folder"),
+    ):
+        with pytest.raises(type(final)):
+            raise_final({0: lost, 1: final})
     raise_final({0: lost})
 
 

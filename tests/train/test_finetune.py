@@ -13,7 +13,8 @@ from train.config import TrainConfig
 from train.finetune import fine_tuned
 from train.loop import STATE_FILE
 from train.recipes import find_recipe
-from train.run import read_run, resume, train_new
+from train.run import resume, train_new
+from train.run_file import read_run
 
 FLOW = find_recipe("digits").flow_config(10, seed=0)
 

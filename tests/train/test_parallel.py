@@ -17,7 +17,8 @@ from safetensors.torch import load_file
 
 from train.loop import HISTORY_FILE, STATE_FILE
 from train.recipes import RECIPES
-from train.run import read_run, train_new
+from train.run import train_new
+from train.run_file import read_run
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKER = Path(__file__).with_name("gloo_worker.py")

@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 
 from train.config import TrainConfig
 from train.recipes import find_recipe
-from train.run import read_run, train_new
+from train.run import train_new
+from train.run_file import read_run
 
 pytestmark = pytest.mark.integration
 

@@ -25,7 +25,8 @@ from train.data import DataError
 from train.divergence import TrainingDivergedError
 from train.loop import HISTORY_FILE, STATE_FILE, Trainer
 from train.recipes import RECIPES
-from train.run import RUN_FILE, load_training_set, read_run, resume, train_new
+from train.run import load_training_set, resume, train_new
+from train.run_file import RUN_FILE, read_run
 from train.validation import validate
 
 TINY = TrainConfig(recipe="tiny", data="digits", epochs=3, batch_size=200, learning_rate=3e-3)

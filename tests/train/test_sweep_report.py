@@ -24,7 +24,8 @@ from train.config import TrainConfig
 from train.data import open_data
 from train.images import Images, load_images
 from train.recipes import RECIPES
-from train.run import load_training_set, read_run
+from train.run import load_training_set
+from train.run_file import read_run
 from train.sweep_report import COLUMNS, Sweep
 
 SPEC = InputSpec(shape=(1, 8, 8), levels=17)

@@ -41,11 +41,41 @@ def test_settings_survive_json(beta: float) -> None:
         ({"learning_rate": 0.0}, "learning_rate 0.0: expected a positive number"),
         ({"learning_rate": math.nan}, "learning_rate nan"),
         ({"learning_rate": math.inf}, "learning_rate inf"),
+        ({"kind": "resnet", "init": "x"}, "init with kind resnet: expected a flow; leave out"),
+        ({"epochs": 2.5}, "epochs 2.5: expected a whole number"),
+        ({"seed": 2**63}, "seed 9223372036854775808: expected a whole number"),
+        ({"rows": "5"}, "rows '5': expected a whole number"),
+        ({"ema": "x"}, "ema 'x': expected a number"),
+        ({"flip": 1}, "flip 1: expected bool"),
+        ({"init": 5}, "init 5: expected str"),
     ],
 )
 def test_refusals(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         TrainConfig(recipe="digits", data="digits", **changes)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"newer": 1}, "newer"),
+        ({"beta": "x"}, "'x'"),
+        ({"beta": None}, "not settings this version knows"),
+    ],
+)
+def test_settings_of_another_version(change: dict[str, Any], message: str) -> None:
+    data = TrainConfig(recipe="digits", data="digits").to_dict()
+    with pytest.raises(ValueError, match=message):
+        TrainConfig.from_dict(data | change)
+    data.pop("beta")
+    with pytest.raises(ValueError, match="the settings lack 'beta'"):
+        TrainConfig.from_dict(data)
+
+
+def test_too_many_classes_for_a_recipe() -> None:
+    assert find_recipe("digits").flow_config(64, seed=0).n_classes == 64
+    with pytest.raises(RecipeError, match=r"'digits' for 65 classes: .*expected 1 to 64; choose"):
+        find_recipe("digits").flow_config(65, seed=0)
 
 
 def test_the_learning_rate_warms_up_then_falls() -> None:
@@ -73,5 +103,5 @@ def test_every_recipe_can_be_built(name: str) -> None:
 
 
 def test_an_unknown_recipe_names_those_there_are() -> None:
-    with pytest.raises(RecipeError, match="'nope': expected one of digits"):
+    with pytest.raises(RecipeError, match=r"'nope': expected one of digits, .*, auto$"):
         find_recipe("nope")

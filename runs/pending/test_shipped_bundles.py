@@ -20,7 +20,8 @@ from model.quantize import bin_centres
 from service.bundle import Bundle
 from service.catalog import SHIPPED, find_bundle
 from train.baselines import load_baseline
-from train.run import MODEL_FOLDER, RUN_FILE
+from train.run import MODEL_FOLDER
+from train.run_file import RUN_FILE
 
 BUNDLES = sorted(path.parent for path in SHIPPED.glob("*/manifest.json"))
 BASELINES = sorted(path.parent for path in SHIPPED.glob("baselines/*/run.json"))
