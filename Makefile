@@ -41,14 +41,14 @@ test-integration: setup ## starts real Ray, HAProxy and the command line
 demo: setup ## train, calibrate, serve and ask, on scikit-learn's digits
 	$(BIN)/python -m tests.demo.demo
 
-bench: bench-model bench-serving ## every benchmark: ratios of interleaved rounds, with their spread
+bench: bench-model bench-serving ## both, ratios of interleaved rounds with their spread; BUNDLE=...
 
 bench-model: setup ## speed and memory of the network, against FrEIA and torchvision
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m tests.bench.model --out build/bench/model.json
 
-bench-serving: setup ## what serving costs beside the model; BUNDLE=NAME or a path
-	$(BIN)/python -m tests.bench.serving $(or $(BUNDLE),fashion-mnist)
+bench-serving: setup ## what serving costs beside the model; BUNDLE=... (made by make demo)
+	$(BIN)/python -m tests.bench.serving $(BUNDLE)
 
 protos: setup ## generate service/protos/*_pb2*
 	$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. --grpc_python_out=. service/protos/classifier.proto

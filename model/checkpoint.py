@@ -53,25 +53,35 @@ class Checkpoint:
 
 def config_bytes(config: FlowConfig, class_labels: tuple[str, ...]) -> bytes:
     """The content of ``config.json``."""
-    data = {
-        "schema_version": SCHEMA_VERSION,
-        "flow": config.to_dict(),
-        "classes": list(class_labels),
-    }
+    return _config_bytes({"flow": config.to_dict()}, class_labels)
+
+
+def _config_bytes(architecture: Mapping[str, Any], class_labels: tuple[str, ...]) -> bytes:
+    data = {"schema_version": SCHEMA_VERSION, **architecture, "classes": list(class_labels)}
     return json.dumps(data, indent=2, ensure_ascii=False).encode() + b"\n"
 
 
-def weights_bytes(classifier: GenerativeClassifier) -> bytes:
+def weights_bytes(module: nn.Module) -> bytes:
     """The content of ``weights.safetensors``."""
-    state = {name: value.contiguous() for name, value in classifier.state_dict().items()}
+    state = {name: value.contiguous() for name, value in module.state_dict().items()}
     return save(state)
 
 
 def save_model(folder: Path, checkpoint: Checkpoint) -> None:
     """Write both files into ``folder``, each by rename: a reader never sees half a file."""
+    architecture = {"flow": checkpoint.classifier.config.to_dict()}
+    write_files(folder, architecture, checkpoint.class_labels, checkpoint.classifier)
+
+
+def write_files(
+    folder: Path,
+    architecture: Mapping[str, Any],
+    class_labels: tuple[str, ...],
+    classifier: nn.Module,
+) -> None:
+    """Write a model of any kind; ``architecture``: its configuration under the kind's name."""
     folder.mkdir(parents=True, exist_ok=True)
-    classifier = checkpoint.classifier
-    write_atomic(folder / CONFIG_FILE, config_bytes(classifier.config, checkpoint.class_labels))
+    write_atomic(folder / CONFIG_FILE, _config_bytes(architecture, class_labels))
     write_atomic(folder / WEIGHTS_FILE, weights_bytes(classifier))
 
 

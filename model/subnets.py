@@ -59,9 +59,8 @@ def build_subnet(
 
     ``conv``: 3x3, 3x3, 3x3. ``entry``: 3x3, 1x1, with another 3x3 between them where there is a
     stride. ``pointwise``: 1x1, 1x1. ``bottleneck``: 1x1, 3x3, 1x1 to 4 ``width``, 1x1. A stride is
-    the second layer's. In training a share ``dropout`` of
-    the last hidden channels is left out of each image's coupling, which keeps the class head from
-    overfitting.
+    the second layer's. In training a share ``dropout`` of the last hidden channels is left out of
+    each image's coupling, which keeps the class head from overfitting.
     """
     *hidden, last = subnet_layers(kind, channels_in, channels_out, width, stride)
     layers: list[nn.Module] = []

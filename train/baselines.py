@@ -6,31 +6,29 @@ It says nothing of p(x) and cannot be calibrated into a bundle; evaluation loads
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
 from model.checkpoint import (
     BASELINE_KIND,
-    CONFIG_FILE,
-    SCHEMA_VERSION,
-    WEIGHTS_FILE,
     CheckpointError,
     load_fitting,
     parse_config,
     parse_labels,
     parse_weights,
     read_model,
-    write_atomic,
+    write_files,
 )
 from model.config import FlowConfig, expect_input, expect_integer
 from model.image import InputSpec
 from model.quantize import bin_centres
+from model.transforms import Normalize
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +64,11 @@ class ResNetConfig:
             expect_integer(name, getattr(self, name))
         if self.n_classes < 1 or self.seed < 0:
             raise ValueError(f"n_classes {self.n_classes}, seed {self.seed}: expected 1, 0 or more")
+
+    @property
+    def dim(self) -> int:
+        """D, the number of pixel values."""
+        return math.prod(self.input_shape)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON data."""
@@ -103,39 +106,30 @@ def matched_resnet(flow: FlowConfig) -> ResNetConfig:
 class ResNetClassifier(nn.Module):
     """Pixels in [0, 1] to logits (B, K)."""
 
-    mean: Tensor
-    std: Tensor
-
     def __init__(self, config: ResNetConfig) -> None:
         super().__init__()
         self.config = config
-        channels = config.input_shape[0]
-        self.register_buffer("mean", torch.zeros(channels))
-        self.register_buffer("std", torch.ones(channels))
+        self.normalize = Normalize(config.input_shape[0])
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             self.net = _resnet(config)
 
     def forward(self, x: Tensor) -> Tensor:
         """Pixels (B, C, H, W) in [0, 1] to logits (B, K)."""
-        x = (x - self.mean[:, None, None]) / self.std[:, None, None]
-        return self.net(x)  # type: ignore[no-any-return]
+        return self.net(self.normalize(x)[0])  # type: ignore[no-any-return]
 
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return self.mean.device
+        return self.normalize.mean.device
 
     def classify(self, images: Tensor) -> Tensor:
         """uint8 images (B, C, H, W), at their bin centres, to logits."""
         return self(bin_centres(images, self.config.levels))  # type: ignore[no-any-return]
 
-    @torch.no_grad()
     def initialise(self, pixels: Tensor) -> None:
         """Take the normalisation from a batch of pixels."""
-        std, mean = torch.std_mean(pixels, dim=(0, 2, 3), correction=0)
-        self.mean.copy_(mean)
-        self.std.copy_(std.clamp_min(1e-3))
+        self.normalize.initialise(pixels)
 
 
 def _resnet(config: ResNetConfig) -> nn.Sequential:
@@ -200,17 +194,8 @@ class BaselineCheckpoint:
 
 def save_baseline(folder: Path, checkpoint: BaselineCheckpoint) -> None:
     """Write ``config.json`` and ``weights.safetensors``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    data = {
-        "schema_version": SCHEMA_VERSION,
-        BASELINE_KIND: checkpoint.classifier.config.to_dict(),
-        "classes": list(checkpoint.class_labels),
-    }
-    content = json.dumps(data, indent=2, ensure_ascii=False).encode() + b"\n"
-    write_atomic(folder / CONFIG_FILE, content)
-    named = checkpoint.classifier.state_dict().items()
-    state = {name: value.detach().cpu().contiguous() for name, value in named}
-    write_atomic(folder / WEIGHTS_FILE, save(state))
+    architecture = {BASELINE_KIND: checkpoint.classifier.config.to_dict()}
+    write_files(folder, architecture, checkpoint.class_labels, checkpoint.classifier)
 
 
 def load_baseline(folder: Path) -> BaselineCheckpoint:

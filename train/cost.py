@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -23,10 +23,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from model.classifier import GenerativeClassifier
 from train.batch_sizes import INITIAL_IMAGES, images_at_once
+from train.batches import Batch
 from train.config import TrainConfig
-from train.ema import averaged
-from train.learner import Classifier, FlowLearner, Learner, build_learner
+from train.learner import Classifier, Learner, build_learner
+from train.parallel import Alone
 from train.recipes import RecipeError
+from train.stepper import Stepper
+
+Step = Callable[[], object]
 
 TIMED_STEPS = 2
 
@@ -106,7 +110,7 @@ def expected(classifier: Classifier, config: TrainConfig, rows: int) -> Expectat
         batch_size=config.batch_size,
         seconds=steps * seconds,
         peak_bytes=_peak_bytes(device),
-        data_bytes=rows * math.prod(classifier.config.input_shape),
+        data_bytes=rows * classifier.config.dim,
         device=device_name(device),
         threads=torch.get_num_threads(),
     )
@@ -144,12 +148,10 @@ def _measured(classifier: Classifier, config: TrainConfig, rows: int) -> float:
         torch.cuda.reset_peak_memory_stats(device)
     with _own_randomness(classifier):
         learner = build_learner(copy.deepcopy(classifier), config).train()
-        if isinstance(learner, FlowLearner):
-            learner.classifier.flow.recompute = config.recompute
         if not config.init:
-            shape = classifier.config.input_shape
-            first = min(images_at_once(math.prod(shape), INITIAL_IMAGES), rows)
-            learner.initialise(torch.rand((first, *shape), device=device))
+            shape = classifier.config
+            first = min(images_at_once(shape.dim, INITIAL_IMAGES), rows)
+            learner.initialise(torch.rand((first, *shape.input_shape), device=device))
         step = _trial(learner, config, min(config.batch_size, rows))
         seconds = _seconds(step, 1, device)
         if seconds < PATIENCE_S:  # the first step also warms up
@@ -162,25 +164,14 @@ def _is_out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
-def _trial(learner: Learner, config: TrainConfig, batch_size: int) -> Callable[[], None]:
+def _trial(learner: Learner, config: TrainConfig, batch_size: int) -> Step:
     """A step of training on noise."""
-    average = averaged(learner, config.ema) if config.ema else None
-    optimizer = torch.optim.AdamW(learner.parameters(), lr=config.learning_rate, fused=True)
+    stepper = Stepper(learner, replace(config, compile=False), Alone())
     device, shape = learner.classifier.device, learner.classifier.config
     x = torch.rand((batch_size, *shape.input_shape), device=device)
     labels = torch.randint(shape.n_classes, (batch_size,), device=device)
-
-    def step() -> None:
-        optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-            result = learner(x, labels)
-        result.total.backward()
-        nn.utils.clip_grad_norm_(learner.parameters(), config.grad_clip)
-        optimizer.step()
-        if average is not None:
-            average.update_parameters(learner)
-
-    return step
+    batch = Batch(pixels=x, labels=labels, images=batch_size)
+    return lambda: stepper.step(batch, config.learning_rate)
 
 
 def _own_randomness(classifier: Classifier) -> AbstractContextManager[None]:
@@ -188,7 +179,7 @@ def _own_randomness(classifier: Classifier) -> AbstractContextManager[None]:
     return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
 
 
-def _seconds(step: Callable[[], None], times: int, device: torch.device) -> float:
+def _seconds(step: Step, times: int, device: torch.device) -> float:
     began = _now(device)
     for _ in range(times):
         step()

@@ -25,13 +25,13 @@ from train.batch_sizes import INITIAL_IMAGES, images_at_once
 from train.batches import Batch, Batches, mixed_seed
 from train.config import TrainConfig
 from train.divergence import Watchdog
-from train.ema import averaged
 from train.images import Images
 from train.learner import Classifier, FlowLearner, build_learner
 from train.meter import Meter
 from train.parallel import Alone, World
 from train.progress import Progress
 from train.state import Counters, load_state, save_state
+from train.stepper import Stepper
 from train.validation import VALIDATION_ROWS, validate
 
 HISTORY_FILE = "history.jsonl"
@@ -67,8 +67,7 @@ class Trainer:
         self._config = config
         self._world = world or Alone()
         self._learner = build_learner(classifier, config)
-        self._step_fn = torch.compile(self._learner) if config.compile else self._learner
-        self._average = averaged(self._learner, config.ema) if config.ema else None
+        self._stepper = Stepper(self._learner, config, self._world)
         self._device = classifier.device
         self._validation = validation.drawn(VALIDATION_ROWS, config.seed)
         self._out = out
@@ -81,26 +80,23 @@ class Trainer:
             rank=self._world.rank,
             workers=self._world.size,
         )
-        self._optimizer = _optimizer(self._learner, config)
         self._watchdog = Watchdog(self._out / STATE_FILE, config.learning_rate, config.beta)
-        if isinstance(self._learner, FlowLearner):
-            self._learner.classifier.flow.recompute = config.recompute
 
     @property
     def kept(self) -> Classifier:
         """The classifier that the run leaves behind: the average of weights where there is one."""
-        if self._average is None:
+        if self._stepper.average is None:
             return self._learner.classifier
-        return self._average.module.classifier  # type: ignore[return-value]
+        return self._stepper.average.module.classifier  # type: ignore[return-value]
 
     def start(self) -> Counters:
         """Data-dependent initialisation on the first rows, for a run that begins."""
         if not self._config.init:
-            dim = math.prod(self._learner.classifier.config.input_shape)
+            dim = self._learner.classifier.config.dim
             self._learner.initialise(self._batches.first(images_at_once(dim, INITIAL_IMAGES)))
         self._world.share_weights(self._learner)
-        if self._average is not None:
-            self._average.module.load_state_dict(self._learner.state_dict())
+        if self._stepper.average is not None:
+            self._stepper.average.module.load_state_dict(self._learner.state_dict())
         return Counters()
 
     def resume(self) -> Counters:
@@ -108,7 +104,7 @@ class Trainer:
         path = self._out / STATE_FILE
         if not self._world.any(path.exists()):
             return self.start()
-        counters = load_state(path, self._saved, self._optimizer)
+        counters = load_state(path, self._saved, self._stepper.optimizer)
         if self._world.rank == 0:
             _forget_after(self._out / HISTORY_FILE, counters.step)
         return counters
@@ -171,8 +167,8 @@ class Trainer:
     def _saved(self) -> nn.ModuleDict:
         """Everything whose tensors a state holds."""
         parts: dict[str, nn.Module] = {"learner": self._learner}
-        if self._average is not None:
-            parts["average"] = self._average
+        if self._stepper.average is not None:
+            parts["average"] = self._stepper.average
         return nn.ModuleDict(parts)
 
     def _meter(self, counters: Counters) -> Meter:
@@ -186,22 +182,9 @@ class Trainer:
         config = self._config
         # dropout: the same after a resumption, another one on each worker
         torch.manual_seed(mixed_seed(config.seed, 2, step, self._world.rank))
-        for group in self._optimizer.param_groups:
-            group["lr"] = learning_rate(config, step, len(self._batches))
-        self._optimizer.zero_grad(set_to_none=True)
-        if len(batch.labels):
-            with torch.autocast(
-                self._device.type, torch.bfloat16, enabled=config.precision == "bf16"
-            ):
-                result = self._step_fn(batch.pixels, batch.labels)
-            # a mean over this worker's images becomes its part of the mean over all of them
-            (result.total * (len(batch.labels) / batch.images)).backward()
+        result = self._stepper.step(batch, learning_rate(config, step, len(self._batches)))
+        if result is not None:
             meter.add(result, batch.labels)
-        self._world.sum_gradients(self._learner)
-        nn.utils.clip_grad_norm_(self._learner.parameters(), config.grad_clip)
-        self._optimizer.step()
-        if self._average is not None:
-            self._average.update_parameters(self._learner)
 
     def _figures(self, meter: Meter) -> dict[str, float]:
         return meter.figures(self._world.sum(meter.sums()))
@@ -247,7 +230,7 @@ class Trainer:
         # by all workers, whose weights are the same: an error of one alone would leave them waiting
         self._watchdog.check_weights(counters.step, self._learner)
         if self._world.rank == 0:
-            save_state(self._out / STATE_FILE, self._saved, self._optimizer, counters)
+            save_state(self._out / STATE_FILE, self._saved, self._stepper.optimizer, counters)
 
 
 def learning_rate(config: TrainConfig, step: int, total_steps: int) -> float:
@@ -257,17 +240,6 @@ def learning_rate(config: TrainConfig, step: int, total_steps: int) -> float:
         return config.learning_rate * (step + 1) / warmup
     done = (step - warmup) / max(1, total_steps - warmup)
     return config.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
-
-
-def _optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """AdamW; weight decay on convolution kernels only."""
-    kernels = [p for p in module.parameters() if p.ndim == 4]
-    others = [p for p in module.parameters() if p.ndim != 4]
-    groups = [
-        {"params": kernels, "weight_decay": config.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.99), fused=True)
 
 
 def _forget_after(history: Path, step: int) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -28,12 +29,19 @@ class Losses:
     l_y: Tensor
 
 
+Number = TypeVar("Number", float, Tensor)
+
+
+def density_loss(mean_log_prob: Number, dim: int) -> Number:
+    """L_X in nats per dimension, of the mean log p(x) in nats of images of ``dim`` numbers."""
+    return -(mean_log_prob / dim + 0.5 * math.log(2 * math.pi))
+
+
 def ib_loss(
     output: ClassifierOutput, labels: Tensor, beta: float, label_smoothing: float = 0.0
 ) -> Losses:
     """The loss of a batch; ``labels`` (B,) are class indices, ``beta`` is in [0, inf]."""
-    dim = output.z.shape[1]
-    l_x = -(output.log_prob.mean() / dim + 0.5 * math.log(2 * math.pi))
+    l_x = density_loss(output.log_prob.mean(), output.z.shape[1])
     l_y = nnf.cross_entropy(output.logits, labels, label_smoothing=label_smoothing)
     share = 1.0 if math.isinf(beta) else beta / (1 + beta)
     # a weight of 0 leaves its term out: 0 times an overflow would be no number

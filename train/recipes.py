@@ -7,6 +7,7 @@ measurements behind the figures are in ``train/LOG.md``.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from model.config import FlowConfig, Means, StageConfig
 from train.config import Precision, TrainConfig
@@ -79,6 +80,11 @@ class Recipe:
         )
 
 
+#: What the recipes for 8-bit images share that were sized for two CPU cores.
+_TWO_CORES = partial(
+    Recipe, batch_size=128, learning_rate=2e-3, flip=True, ema=0.998, precision="bf16"
+)
+
 RECIPES = {
     recipe.name: recipe
     for recipe in (
@@ -97,7 +103,7 @@ RECIPES = {
             learning_rate=3e-3,
             expected="test accuracy 97.5%, about a minute on one CPU core",
         ),
-        Recipe(
+        _TWO_CORES(
             name="fashion-mnist-small",
             input_shape=(1, 28, 28),
             stages=(
@@ -114,7 +120,7 @@ RECIPES = {
             precision="bf16",
             expected="not yet measured",
         ),
-        Recipe(
+        _TWO_CORES(
             name="fashion-mnist",
             input_shape=(1, 28, 28),
             stages=(
@@ -131,7 +137,7 @@ RECIPES = {
             precision="bf16",
             expected="not yet measured",
         ),
-        Recipe(
+        _TWO_CORES(
             name="cifar10",
             input_shape=(3, 32, 32),
             stages=(

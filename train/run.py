@@ -262,8 +262,6 @@ def _origin(config: TrainConfig) -> dict[str, Any]:
 
 
 def _facts(config: TrainConfig, classifier: Classifier, rows: TrainingSet) -> dict[str, Any]:
-    channels, height, width = classifier.config.input_shape
-    dim = channels * height * width
     return {
         "schema_version": SCHEMA_VERSION,
         "config": config.to_dict(),
@@ -271,7 +269,7 @@ def _facts(config: TrainConfig, classifier: Classifier, rows: TrainingSet) -> di
         "parameters": sum(parameter.numel() for parameter in classifier.parameters()),
         "classes": list(rows.class_labels),
         "rows": rows.record.counts(),
-        "beta_times_dim": "inf" if math.isinf(config.beta) else config.beta * dim,
+        "beta_times_dim": "inf" if math.isinf(config.beta) else config.beta * classifier.config.dim,
         "device": device_name(default_device()),
         "git_commit": git_commit(),
         "versions": {

@@ -7,7 +7,6 @@ the run held out to fit with.
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -31,6 +30,7 @@ from train.cost import device_name
 from train.data import DataError, open_data
 from train.images import UNLABELLED, Images, load_images
 from train.learner import Classifier
+from train.objective import density_loss
 from train.progress import watch
 from train.run import MODEL_FOLDER, ROWS_FILE, TrainingSet, load_training_set
 from train.run_file import git_commit, read_run
@@ -124,8 +124,7 @@ def load_rows(config: TrainConfig, test: str) -> SweepRows:
     spec = InputSpec(shape=recipe.input_shape, levels=recipe.levels)
     training = load_training_set(config, spec)
     images = _labelled(test, spec, training)
-    record = training.record
-    seen = is_in(images.digests, np.concatenate([record.train, record.fit, record.cal]))
+    seen = is_in(images.digests, training.record.known)
     if seen.all():
         raise DataError(
             f"{test}: each of its {len(images)} rows is among those of {config.data}: expected "
@@ -135,7 +134,7 @@ def load_rows(config: TrainConfig, test: str) -> SweepRows:
         test=images.take(np.flatnonzero(~seen)),
         fit=training.fit_images,
         dropped=int(seen.sum()),
-        record=record.to_bytes(),
+        record=training.record.to_bytes(),
     )
 
 
@@ -201,7 +200,7 @@ def _density(config: Any, beta: float, log_prob: FloatArray) -> dict[str, Any]:
     return {
         "beta_times_dim": beta * config.dim,
         "bits_per_dim": bits_per_dim(mean, config),
-        "l_x": -(mean / config.dim + 0.5 * math.log(2 * math.pi)),
+        "l_x": density_loss(mean, config.dim),
     }
 
 

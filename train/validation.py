@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import torch
 
@@ -46,7 +44,7 @@ def outputs(classifier: Classifier, images: Images) -> tuple[FloatArray, FloatAr
     """
     classifier.eval()
     logits, log_prob = [], [np.empty(0)]
-    batch = images_at_once(math.prod(images.pixels.shape[1:]), BATCH)
+    batch = images_at_once(classifier.config.dim, BATCH)
     for start in range(0, len(images), batch):
         pixels = images.pixels[start : start + batch]
         if isinstance(classifier, GenerativeClassifier):

@@ -8,11 +8,7 @@ freed, workspaces inside an operator are not seen; on CUDA the allocator says wh
 
 from __future__ import annotations
 
-import statistics
-import time
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,13 +19,12 @@ from torch.utils._pytree import tree_leaves
 
 from model.classifier import GenerativeClassifier
 from model.config import FlowConfig, StageConfig
+from tests.bench.pairs import Step, compare
 from train.objective import ib_loss
 
 DEPTHS = (8, 16, 32)
 BATCH = 64
 PAIRS = 7
-
-Step = Callable[[], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,24 +134,9 @@ def time_ratio(device: torch.device, blocks: int, batch: int = BATCH) -> float:
     ordinary, recomputed = (
         training_step(bench_config(blocks), device, recompute, batch) for recompute in (False, True)
     )
-    pairs = [(_seconds(ordinary, device), _seconds(recomputed, device)) for _ in range(PAIRS)]
-    return statistics.median(new / old for old, new in pairs)
-
-
-def _seconds(step: Step, device: torch.device) -> float:
-    with _synchronised(device):
-        start = time.perf_counter()
-        step()
-    return time.perf_counter() - start
-
-
-@contextmanager
-def _synchronised(device: torch.device) -> Iterator[None]:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    yield
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    ways = {"ordinary": ordinary, "recompute": recomputed}
+    found = compare("", ways, images=batch, rounds=PAIRS, least_s=0.0)
+    return 1 / found.timings[1].ratio.median
 
 
 def main() -> None:

@@ -12,8 +12,8 @@ import argparse
 import json
 import math
 import time
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,9 +26,10 @@ from model.quantize import bin_centres, dequantize
 from model.scoring import default_device
 from tests.bench.freia_nets import FreiaClassifier, Wrapped, published_cifar
 from train.augment import augment
-from train.data import Row, open_data
+from train.data import open_data
 from train.images import Images, load_images
 from train.objective import ib_loss
+from train.progress import watch
 
 LEVELS = 256
 BATCH = 128
@@ -58,14 +59,11 @@ class Result:
     bits_per_dim: float
 
 
-def quietly(rows: Iterable[Row], *, total: int, label: str) -> Iterable[Row]:
-    """No progress bar."""
-    return rows
-
-
 def load(folder: Path, split: str) -> Images:
     rows = open_data(str(folder / f"{split}.parquet"))
-    return load_images(rows, InputSpec(shape=(3, 32, 32)), rows.class_labels, quietly)
+    return load_images(
+        rows, InputSpec(shape=(3, 32, 32)), rows.class_labels, partial(watch, shown=False)
+    )
 
 
 def train(network: FreiaClassifier, images: Images, setting: Setting) -> tuple[int, float, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,18 @@ def sweep_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setitem(RECIPES, "tiny", RECIPE)
         run(out)
     return out
+
+
+@pytest.fixture
+def sweep_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The recipe of ``sweep_dir`` by its name."""
+    monkeypatch.setitem(RECIPES, "tiny", RECIPE)
+
+
+@pytest.fixture
+def copied(sweep_dir: Path, tmp_path: Path) -> Path:
+    """The finished sweep, to be changed."""
+    return Path(shutil.copytree(sweep_dir, tmp_path / "copied"))
 
 
 def draw_shapes(root: Path) -> Path:

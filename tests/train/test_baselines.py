@@ -74,7 +74,7 @@ def test_it_computes_what_it_is_built_of() -> None:
     pixels = torch.rand(5, 3, 8, 8)
     net.initialise(pixels)
     assert net(pixels).shape == (5, 4)
-    torch.testing.assert_close(net.mean, pixels.mean((0, 2, 3)))
+    torch.testing.assert_close(net.normalize.mean, pixels.mean((0, 2, 3)))
 
 
 def test_settings_survive_json() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -17,7 +16,7 @@ import typer
 from safetensors.torch import load_file
 
 from model.checkpoint import CheckpointError
-from tests.train.sweeping import FOLDERS, RECIPE, REPORT, STEPS, contents, points, run
+from tests.train.sweeping import FOLDERS, REPORT, STEPS, contents, points, run
 from train import sweep_runs
 from train.config import TrainConfig
 from train.data import DataError, open_data
@@ -28,16 +27,7 @@ from train.run import train_new
 from train.run_file import read_run
 from train.sweep_runs import beta_word, parse_betas
 
-
-@pytest.fixture(autouse=True)
-def tiny_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(RECIPES, "tiny", RECIPE)
-
-
-@pytest.fixture
-def copied(sweep_dir: Path, tmp_path: Path) -> Path:
-    """The finished sweep, to be changed."""
-    return Path(shutil.copytree(sweep_dir, tmp_path / "copied"))
+pytestmark = pytest.mark.usefixtures("sweep_recipe")
 
 
 def test_every_run_and_every_file_is_there(sweep_dir: Path) -> None:

@@ -12,26 +12,22 @@ import pytest
 import torch
 
 from calibration.temperature import MAX_TEMPERATURE
-from tests.train.sweeping import FOLDERS, RECIPE, contents, points, run
+from tests.train.sweeping import FOLDERS, contents, points, run
 from train import sweep_measure, sweep_runs
 from train.data import DataError
-from train.recipes import RECIPES
 from train.sweep_measure import Conditions
 from train.sweep_report import COLUMNS, Earlier, read_report
 from train.validation import outputs
 
-
-@pytest.fixture(autouse=True)
-def tiny_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(RECIPES, "tiny", RECIPE)
+pytestmark = pytest.mark.usefixtures("sweep_recipe")
 
 
 @pytest.fixture
-def copied(sweep_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def copied(copied: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The finished sweep, to be changed, under the commit that measured it."""
-    commit = report(sweep_dir)["measured"]["git_commit"]
+    commit = report(copied)["measured"]["git_commit"]
     monkeypatch.setattr(sweep_measure, "git_commit", lambda: commit)
-    return Path(shutil.copytree(sweep_dir, tmp_path / "copied"))
+    return copied
 
 
 @pytest.fixture

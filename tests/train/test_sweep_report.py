@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,12 +17,11 @@ from calibration.temperature import softmax
 from model.checkpoint import load_model
 from model.image import InputSpec
 from model.scoring import Scores, score
-from tests.train.sweeping import EPOCHS, FOLDERS, RECIPE, REPORT, points, run
+from tests.train.sweeping import EPOCHS, FOLDERS, REPORT, points, run
 from train.baselines import load_baseline
 from train.config import TrainConfig
 from train.data import open_data
 from train.images import Images, load_images
-from train.recipes import RECIPES
 from train.run import load_training_set
 from train.run_file import read_run
 from train.sweep_report import COLUMNS, Sweep
@@ -31,15 +29,7 @@ from train.sweep_report import COLUMNS, Sweep
 SPEC = InputSpec(shape=(1, 8, 8), levels=17)
 
 
-@pytest.fixture(autouse=True)
-def tiny_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(RECIPES, "tiny", RECIPE)
-
-
-@pytest.fixture
-def copied(sweep_dir: Path, tmp_path: Path) -> Path:
-    """The finished sweep, to be changed."""
-    return Path(shutil.copytree(sweep_dir, tmp_path / "copied"))
+pytestmark = pytest.mark.usefixtures("sweep_recipe")
 
 
 def test_the_table_has_a_row_a_run(sweep_dir: Path) -> None:
