@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import secrets
 import socket
 import subprocess
 import sys
@@ -11,6 +12,9 @@ from pathlib import Path
 from service.loopback import LOOPBACK
 
 LOOPBACK_HOSTS = (LOOPBACK, "localhost")
+
+#: Linux says here which ports it hands out itself: the lowest and the highest.
+_KERNEL_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
 class StartupError(Exception):
@@ -59,9 +63,34 @@ def check_compiles() -> None:
 
 
 def free_ports(count: int) -> list[int]:
-    """Different ports that are free on loopback at this moment."""
+    """Different ports that are free on loopback at this moment, and likely to stay so.
+
+    Seconds pass before a port is bound by what it was chosen for. Meanwhile the kernel gives the
+    ports of its own range to outgoing connections and to whoever asks for any: those are avoided.
+    """
+    numbers = _unasked_for()
+    found: list[int] = []
     with contextlib.ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind((LOOPBACK, 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
+        for number in secrets.SystemRandom().sample(numbers, k=len(numbers)):
+            probe = stack.enter_context(socket.socket())
+            with contextlib.suppress(OSError):
+                probe.bind((LOOPBACK, number))
+                found.append(number)
+            if len(found) == count:
+                return found
+    raise StartupError(
+        f"{count} free ports are needed and {len(found)} of {numbers[0]} to {numbers[-1]} are "
+        f"free on {LOOPBACK}: stop what uses them"
+    )
+
+
+def _unasked_for() -> range:
+    """The ports between those of Ray's workers (to 19999) and of Serve's replicas (from 30000)
+    that the kernel gives to nobody who did not name them; all of them where it keeps few back.
+    """
+    first, end = 20_000, 30_000
+    try:
+        lowest = int(_KERNEL_RANGE.read_text().split()[0])
+    except OSError:  # not Linux; the range of others begins higher
+        lowest = end
+    return range(first, min(lowest, end) if lowest > first + 1_000 else end)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from model.compiling import CompilerError
-from service import cluster, processes
+from service import cluster, processes, startup
 from service.bundle import Bundle
 from service.config import ServiceConfig
 from service.predictor import Predictor
@@ -39,6 +39,38 @@ def test_a_busy_port_is_named_with_its_flag() -> None:
             check_ports("127.0.0.1", free, busy)
         with pytest.raises(StartupError, match="choose two"):
             check_ports("127.0.0.1", free, free)
+
+
+def test_chosen_ports_are_free_different_and_not_of_the_kernel_s_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A port of the kernel's range may be another's by the time that it is bound."""
+    for lowest, allowed in ((32_768, range(20_000, 30_000)), (24_000, range(20_000, 24_000))):
+        (tmp_path / "range").write_text(f"{lowest}\t60999\n")
+        monkeypatch.setattr(startup, "_KERNEL_RANGE", tmp_path / "range")
+        chosen = free_ports(50)
+        assert len(set(chosen)) == 50
+        assert set(chosen) <= set(allowed)
+
+
+@pytest.mark.parametrize("text", ["1024 65535", None])
+def test_ports_are_chosen_where_the_kernel_keeps_none_back(
+    text: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if text:
+        (tmp_path / "range").write_text(text)
+    monkeypatch.setattr(startup, "_KERNEL_RANGE", tmp_path / "range")
+    assert len(set(free_ports(6))) == 6
+
+
+def test_too_few_free_ports_are_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as holder:
+        taken, free = free_ports(2)
+        holder.bind(("127.0.0.1", taken))
+        monkeypatch.setattr(startup, "_unasked_for", lambda: [taken, free])
+        with pytest.raises(StartupError, match=f"2 free ports .* 1 of {taken} to {free} are free"):
+            free_ports(2)
+        assert free_ports(1) == [free]
 
 
 def test_a_service_that_cannot_compile_is_refused_before_ray(
