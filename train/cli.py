@@ -72,7 +72,7 @@ def train(
     ] = None,
     init: Annotated[
         Path | None,
-        typer.Option(help="Bundle or checkpoint whose flow to begin with, for other classes."),
+        typer.Option(help="Bundle or checkpoint to begin with; means of the same classes stay."),
     ] = None,
     augment: Annotated[
         bool | None,

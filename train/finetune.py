@@ -1,13 +1,15 @@
-"""Fine-tuning: the flow of a trained model under class means of other classes.
+"""Fine-tuning: a trained model as the beginning of a run, for other classes or other settings.
 
-What the flow knows of images is kept; class means begin equidistant, since other classes say
-nothing of them. Of a bundle's seal only the model's two files are checked here.
+What the flow knows of images is kept. Class means are kept where classes are the same; those of
+other classes begin equidistant, since the trained ones say nothing of them. Of a bundle's seal only
+the model's two files are checked here.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,19 +24,18 @@ from model.checkpoint import (
 )
 from model.classifier import GenerativeClassifier
 from model.config import FlowConfig
-
-#: What a bundle has and a checkpoint has not.
-MANIFEST = "manifest.json"
+from train.ancestor import MANIFEST
 
 
-def fine_tuned(source: Path, flow: FlowConfig) -> GenerativeClassifier:
-    """A classifier of ``flow``'s classes and dropout on the trained flow found in ``source``.
+def fine_tuned(source: Path, flow: FlowConfig, class_labels: Sequence[str]) -> GenerativeClassifier:
+    """A classifier of ``class_labels`` and ``flow``'s dropout on the trained flow in ``source``.
 
-    ``source`` is a bundle or a checkpoint; the architecture is its own. Raises
+    ``source`` is a bundle or a checkpoint; the architecture is its own. Its class means are kept
+    where ``class_labels`` and the kind of means are the same, in their order. Raises
     ``CheckpointError`` where it is none, is not as sealed, or its images are of another shape.
     """
-    trained = _load_sealed(source).classifier
-    known = trained.config
+    trained = _load_sealed(source)
+    known = trained.classifier.config
     if (known.input_shape, known.levels) != (flow.input_shape, flow.levels):
         raise CheckpointError(
             f"{source} is a model of {known.input_shape} images of {known.levels} levels, the "
@@ -48,7 +49,10 @@ def fine_tuned(source: Path, flow: FlowConfig) -> GenerativeClassifier:
             f"{source}: {error}; choose the recipe it was trained by, or fewer classes"
         ) from error
     classifier = GenerativeClassifier(config)
-    classifier.flow.load_state_dict(trained.flow.state_dict())
+    classifier.flow.load_state_dict(trained.classifier.flow.state_dict())
+    same_means = (known.means, known.means_rank) == (config.means, config.means_rank)
+    if same_means and trained.class_labels == tuple(class_labels):
+        classifier.class_means.load_state_dict(trained.classifier.class_means.state_dict())
     return classifier
 
 

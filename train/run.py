@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,7 @@ from model.compiling import check_compiler
 from model.config import FlowConfig
 from model.image import InputSpec
 from model.scoring import default_device
+from train.ancestor import refuse_trained_on
 from train.auto import recipe_of
 from train.baselines import (
     BaselineCheckpoint,
@@ -46,6 +48,7 @@ from train.loop import STATE_FILE, Stopped, Trainer
 from train.parallel import Alone, World
 from train.progress import say, watch
 from train.run_file import (
+    ROWS_FILE,
     RUN_FILE,
     SCHEMA_VERSION,
     git_commit,
@@ -59,7 +62,6 @@ from train.split import drawn, hold_out
 from train.state import Counters
 from train.validation import validate
 
-ROWS_FILE = "rows.bin"
 SCORES_FILE = "train_scores.parquet"
 MODEL_FOLDER = "model"
 
@@ -153,8 +155,11 @@ def _begun(config: TrainConfig, shown: bool) -> tuple[Classifier, TrainingSet]:
     spec = InputSpec(shape=recipe.input_shape, levels=recipe.levels)
     source, labels = labelled(open_data(config.data))
     # before hours of decoding: too many classes, or a model that cannot be begun with
-    classifier = _classifier(config, recipe.flow_config(len(labels), config.seed))
-    return classifier, load_training_set(config, spec, shown=shown, source=source)
+    classifier = _classifier(config, recipe.flow_config(len(labels), config.seed), labels)
+    rows = load_training_set(config, spec, shown=shown, source=source)
+    if config.init is not None:
+        refuse_trained_on(Path(config.init), rows.record)
+    return classifier, rows
 
 
 def _recalled(config: TrainConfig, out: Path, shown: bool) -> tuple[Classifier, TrainingSet]:
@@ -162,7 +167,8 @@ def _recalled(config: TrainConfig, out: Path, shown: bool) -> tuple[Classifier, 
     classifier = _rebuilt(out, config)
     untouched = config.init is not None and not (out / STATE_FILE).exists()
     if untouched and isinstance(classifier, GenerativeClassifier):
-        classifier = fine_tuned(Path(str(config.init)), classifier.config)
+        labels = read_run(out)["classes"]
+        classifier = fine_tuned(Path(str(config.init)), classifier.config, labels)
     spec = InputSpec(shape=classifier.config.input_shape, levels=classifier.config.levels)
     rows = load_training_set(config, spec, shown=shown)
     if rows.record.to_bytes() != (out / ROWS_FILE).read_bytes():
@@ -177,12 +183,12 @@ def _say_cost(config: TrainConfig, classifier: Classifier, rows: int) -> None:
         say(describe_expectation(expected(classifier, config, rows)))
 
 
-def _classifier(config: TrainConfig, flow: FlowConfig) -> Classifier:
+def _classifier(config: TrainConfig, flow: FlowConfig, labels: Sequence[str]) -> Classifier:
     """Weights to begin with."""
     if config.kind == "resnet":
         return ResNetClassifier(matched_resnet(flow))
     if config.init is not None:
-        return fine_tuned(Path(config.init), flow)
+        return fine_tuned(Path(config.init), flow, labels)
     return GenerativeClassifier(flow)
 
 

@@ -18,6 +18,8 @@ from train.baselines import ResNetConfig
 from train.config import TrainConfig
 
 RUN_FILE = "run.json"
+#: Content hashes of the training and held-out rows, counted in ``run.json``.
+ROWS_FILE = "rows.bin"
 SCHEMA_VERSION = 1
 
 #: What everything that reads a run relies on.

@@ -32,8 +32,8 @@ from train.images import UNLABELLED, Images, load_images
 from train.learner import Classifier
 from train.objective import density_loss
 from train.progress import watch
-from train.run import MODEL_FOLDER, ROWS_FILE, TrainingSet, load_training_set
-from train.run_file import git_commit, read_run
+from train.run import MODEL_FOLDER, TrainingSet, load_training_set
+from train.run_file import ROWS_FILE, git_commit, read_run
 from train.sweep_runs import RESNET, Point
 from train.validation import outputs
 

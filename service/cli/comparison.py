@@ -16,8 +16,8 @@ from model.checkpoint import Checkpoint, CheckpointError, load_model
 from service.cli.source import finished_run
 from train.baselines import load_baseline
 from train.learner import Classifier
-from train.run import MODEL_FOLDER, ROWS_FILE
-from train.run_file import run_config
+from train.run import MODEL_FOLDER
+from train.run_file import ROWS_FILE, run_config
 
 
 @dataclass(frozen=True, kw_only=True)

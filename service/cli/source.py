@@ -24,8 +24,8 @@ from model.checkpoint import (
 from service.bundle import HISTORY, MODEL_CONFIG, MODEL_WEIGHTS, Bundle, verified_contents
 from service.catalog import find_bundle
 from train.loop import HISTORY_FILE
-from train.run import MODEL_FOLDER, ROWS_FILE, SCORES_FILE
-from train.run_file import RUN_FILE, read_run, run_config
+from train.run import MODEL_FOLDER, SCORES_FILE
+from train.run_file import ROWS_FILE, RUN_FILE, read_run, run_config
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,7 +25,8 @@ from service.cli.held_out import split_figures
 from train.config import TrainConfig
 from train.data import open_data
 from train.images import Images, load_images
-from train.run import ROWS_FILE, train_new
+from train.run import train_new
+from train.run_file import ROWS_FILE
 
 Run = Callable[..., tuple[int, str, str]]
 

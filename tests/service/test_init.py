@@ -19,6 +19,7 @@ from train.recipes import find_recipe
 from train.run_file import read_run
 
 Run = Callable[..., tuple[int, str, str]]
+DIGITS = tuple("0123456789")
 WORDS = ("train", "--data", "digits", "--recipe", "digits", "--epochs", 1, "--rows", 64, "--init")
 
 
@@ -67,17 +68,17 @@ def test_a_checkpoint_is_known_by_its_weights(checkpoint_dir: Path) -> None:
 def test_other_weights_than_were_sealed_are_refused(copied: Path, inside: str) -> None:
     """By the training room alone, as ``python -m train`` is."""
     flow = find_recipe("digits").flow_config(10, seed=0)
-    fine_tuned(copied / inside, flow)
+    fine_tuned(copied / inside, flow, DIGITS)
     replace_weights(copied)
     with pytest.raises(CheckpointError, match=r"weights.safetensors is not as sealed: .*restore"):
-        fine_tuned(copied / inside, flow)
+        fine_tuned(copied / inside, flow, DIGITS)
 
 
 @pytest.mark.parametrize("manifest", ["[]", "{", '{"files": 5}', '{"files": {}}'])
 def test_a_damaged_manifest_is_refused(copied: Path, manifest: str) -> None:
     (copied / MANIFEST).write_text(manifest)
     with pytest.raises(CheckpointError, match="restore the bundle"):
-        fine_tuned(copied, find_recipe("digits").flow_config(10, seed=0))
+        fine_tuned(copied, find_recipe("digits").flow_config(10, seed=0), DIGITS)
 
 
 def test_the_command_checks_the_whole_seal(oodgate: Run, copied: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Fine-tuning: the flow of a trained model under other classes."""
+"""Fine-tuning: a trained model as the beginning of a run."""
 
 from __future__ import annotations
 
@@ -16,17 +16,30 @@ from train.recipes import find_recipe
 from train.run import resume, train_new
 from train.run_file import read_run
 
+DIGITS = tuple("0123456789")
 FLOW = find_recipe("digits").flow_config(10, seed=0)
 
 
 @pytest.mark.parametrize("inside", [".", "model"])
 def test_the_flow_is_the_trained_one(checkpoint_dir: Path, inside: str) -> None:
     trained = load_model(checkpoint_dir / "model").classifier
-    classifier = fine_tuned(checkpoint_dir / inside, replace(FLOW, n_classes=3))
+    classifier = fine_tuned(checkpoint_dir / inside, replace(FLOW, n_classes=3), ("a", "b", "c"))
     for name, value in classifier.flow.state_dict().items():
         assert torch.equal(value, trained.flow.state_dict()[name]), name
     assert classifier.class_means.of(torch.arange(3)).shape == (3, 64)
     assert classifier.config.stages == trained.config.stages
+
+
+def test_class_means_are_kept_for_the_same_classes_alone(checkpoint_dir: Path) -> None:
+    index = torch.arange(10)
+    trained = load_model(checkpoint_dir / "model").classifier.class_means.of(index)
+    same = fine_tuned(checkpoint_dir, FLOW, DIGITS)
+    assert torch.equal(same.class_means.of(index), trained)
+    other = fine_tuned(checkpoint_dir, FLOW, DIGITS[::-1])
+    distance = torch.pdist(other.class_means.of(index))
+    torch.testing.assert_close(distance, torch.full_like(distance, FLOW.mu_init))
+    low_rank = fine_tuned(checkpoint_dir, replace(FLOW, means="low-rank", means_rank=4), DIGITS)
+    assert not torch.equal(low_rank.class_means.of(index), trained)
 
 
 @pytest.mark.parametrize("change", [{"input_shape": (1, 16, 16)}, {"levels": 256}])
@@ -34,12 +47,12 @@ def test_images_of_another_shape_are_refused(
     checkpoint_dir: Path, change: dict[str, object]
 ) -> None:
     with pytest.raises(CheckpointError, match="choose the recipe it was trained by"):
-        fine_tuned(checkpoint_dir, replace(FLOW, **change))  # type: ignore[arg-type]
+        fine_tuned(checkpoint_dir, replace(FLOW, **change), DIGITS)  # type: ignore[arg-type]
 
 
 def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="expected a model"):
-        fine_tuned(tmp_path, FLOW)
+        fine_tuned(tmp_path, FLOW, DIGITS)
 
 
 def test_a_run_begins_with_it_and_goes_on_without_it(checkpoint_dir: Path, tmp_path: Path) -> None:
