@@ -50,6 +50,10 @@ def train(
     epochs: Annotated[int | None, typer.Option(help="Instead of the recipe's.", min=1)] = None,
     batch_size: Annotated[int | None, typer.Option(help="Instead of the recipe's.", min=1)] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Instead of the recipe's.")] = None,
+    dropout: Annotated[
+        float | None,
+        typer.Option(help="Of hidden channels inside couplings; instead of the recipe's."),
+    ] = None,
     rows: Annotated[
         int | None,
         typer.Option(help="Train on so many rows, drawn by the seed; all if left out.", min=1),
@@ -128,6 +132,7 @@ def train(
         "epochs": epochs,
         "batch_size": batch_size,
         "learning_rate": learning_rate,
+        "dropout": dropout,
         "rows": rows,
         "fit_rows": fit_rows,
         "cal_rows": cal_rows,

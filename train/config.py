@@ -26,7 +26,8 @@ class TrainConfig:
     flow is held against, alike in all else. ``flip`` and ``shift`` (pixels) augment. ``ema``: decay
     of the running average of weights that is kept at the end, 0 for the last weights.
     ``precision`` is that of the networks inside couplings; log-determinants and the class head
-    stay in float32. ``recompute`` trades about a third more time for activation memory that does
+    stay in float32. ``dropout``: the chance of a hidden channel inside couplings to be dropped in
+    training, in place of the recipe's. ``recompute`` trades about a third more time for activation memory that does
     not grow with depth. ``init``: a bundle or checkpoint whose flow training starts from.
     """
 
@@ -43,6 +44,7 @@ class TrainConfig:
     weight_decay: float = 1e-4
     grad_clip: float = 8.0
     label_smoothing: float = 0.0
+    dropout: float | None = None
     flip: bool = False
     shift: int = 0
     ema: float = 0.0
@@ -81,6 +83,8 @@ class TrainConfig:
             if getattr(self, name) not in get_args(kinds):
                 found, expected = getattr(self, name), ", ".join(get_args(kinds))
                 raise ValueError(f"{name} {found!r}: expected one of {expected}")
+        if self.dropout is not None and not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout {self.dropout}: expected 0 to below 1, or none")
         if not 0 < self.learning_rate < math.inf:
             raise ValueError(f"learning_rate {self.learning_rate}: expected a positive number")
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -155,7 +155,10 @@ def _begun(config: TrainConfig, shown: bool) -> tuple[Classifier, TrainingSet]:
     spec = InputSpec(shape=recipe.input_shape, levels=recipe.levels)
     source, labels = labelled(open_data(config.data))
     # before hours of decoding: too many classes, or a model that cannot be begun with
-    classifier = _classifier(config, recipe.flow_config(len(labels), config.seed), labels)
+    flow = recipe.flow_config(len(labels), config.seed)
+    if config.dropout is not None:
+        flow = replace(flow, dropout=config.dropout)
+    classifier = _classifier(config, flow, labels)
     rows = load_training_set(config, spec, shown=shown, source=source)
     if config.init is not None:
         refuse_trained_on(Path(config.init), rows.record)

@@ -65,6 +65,7 @@ def test_a_run_begins_with_it_and_goes_on_without_it(checkpoint_dir: Path, tmp_p
         rows=100,
         init=str(checkpoint_dir),
         learning_rate=1e-12,
+        dropout=0.5,
     )
     out = tmp_path / "tuned"
     assert not train_new(config, out, stop_at=1).finished
@@ -74,6 +75,7 @@ def test_a_run_begins_with_it_and_goes_on_without_it(checkpoint_dir: Path, tmp_p
     trained = load_model(checkpoint_dir / "model").classifier.flow.state_dict()
     for name, value in load_model(moved / "model").classifier.flow.state_dict().items():
         torch.testing.assert_close(value, trained[name], rtol=0, atol=1e-6)
+    assert load_model(moved / "model").classifier.config.dropout == 0.5
     assert read_run(moved)["config"]["init"] == str(checkpoint_dir)
     assert read_run(moved)["rows"]["train"] == 100
 

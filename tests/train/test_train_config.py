@@ -33,6 +33,8 @@ def test_settings_survive_json(beta: float) -> None:
         ({"seed": -1}, "seed -1: expected 0 or more"),
         ({"shift": -1}, "shift -1: expected 0 or more"),
         ({"ema": 1.0}, "ema 1.0: expected 0 \\(none\\) to below 1"),
+        ({"dropout": 1.0}, "dropout 1.0: expected 0 to below 1"),
+        ({"dropout": math.nan}, "dropout nan"),
         ({"rows": 0}, "rows 0: expected at least 1, or none"),
         ({"workers": 0}, "workers 0"),
         ({"kind": "vit"}, "kind 'vit': expected one of flow, resnet"),
