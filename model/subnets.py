@@ -66,9 +66,8 @@ def build_subnet(
     layers: list[nn.Module] = []
     for layer in hidden:
         layers += [_conv(layer), nn.ReLU(inplace=True)]
-    if dropout:
-        layers.append(nn.Dropout2d(dropout))
-    return nn.Sequential(*layers, _zero_conv(last))
+    # also where nothing is dropped: the names of weights must not depend on it
+    return nn.Sequential(*layers, nn.Dropout2d(dropout), _zero_conv(last))
 
 
 def _conv(layer: Layer) -> nn.Conv2d:

@@ -21,6 +21,8 @@ RUN_FILE = "run.json"
 #: Content hashes of the training and held-out rows, counted in ``run.json``.
 ROWS_FILE = "rows.bin"
 SCHEMA_VERSION = 1
+#: What follows the commit of a checkout that was changed.
+CHANGES = "+changes"
 
 #: What everything that reads a run relies on.
 PARTS = {"config": dict, "architecture": dict, "classes": list, "rows": dict}
@@ -93,6 +95,6 @@ def git_commit() -> str | None:
 
     try:
         changed = git("status", "--porcelain", "--untracked-files=no")
-        return git("rev-parse", "HEAD") + ("+changes" if changed else "")
+        return git("rev-parse", "HEAD") + (CHANGES if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return None

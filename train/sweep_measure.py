@@ -33,7 +33,7 @@ from train.learner import Classifier
 from train.objective import density_loss
 from train.progress import watch
 from train.run import MODEL_FOLDER, TrainingSet, load_training_set
-from train.run_file import ROWS_FILE, git_commit, read_run
+from train.run_file import CHANGES, ROWS_FILE, git_commit, read_run
 from train.sweep_runs import RESNET, Point
 from train.validation import outputs
 
@@ -100,6 +100,11 @@ class Conditions:
     torch: str
     git_commit: str | None
 
+    @property
+    def repeatable(self) -> bool:
+        """Whether they name the code: without a commit, or with changes to it, nobody knows it."""
+        return self.git_commit is not None and not self.git_commit.endswith(CHANGES)
+
 
 def conditions(config: TrainConfig, rows: SweepRows) -> Conditions:
     """Those of measuring now."""
@@ -162,7 +167,7 @@ def check_rows(point: Point, rows: SweepRows) -> None:
 def measure(point: Point, rows: SweepRows, known: Mapping[str, Figures]) -> Figures:
     """Measure a finished run, or take from ``known``, by the sum of its weights, what it found.
 
-    Those must have been measured under the same ``Conditions``.
+    Those must have been measured under the same ``Conditions``, and repeatable ones.
     """
     training = _training(read_run(point.folder), point.config)
     weights = (point.folder / MODEL_FOLDER / WEIGHTS_FILE).read_bytes()

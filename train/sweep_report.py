@@ -47,7 +47,8 @@ def write_report(sweep: Sweep, out: Path) -> None:
 
 
 def read_report(out: Path, conditions: Conditions) -> Earlier:
-    """The report of an earlier command; its figures only where ``conditions`` are still the same.
+    """The report of an earlier command; its figures only where ``conditions`` are still the same
+    and name the code that measured.
 
     Empty where there is none, or one of another version: figures can be measured again.
     """
@@ -55,7 +56,7 @@ def read_report(out: Path, conditions: Conditions) -> Earlier:
         content = json.loads((out / JSON_FILE).read_bytes())
         if content["schema_version"] != SCHEMA_VERSION:
             return Earlier(figures={}, missing={})
-        same = content["measured"] == asdict(conditions)
+        same = conditions.repeatable and content["measured"] == asdict(conditions)
         figures = [_figures(point) for point in content["points"] if same]
         missing = {str(name): str(why) for name, why in content["missing"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

@@ -42,6 +42,13 @@ def test_class_means_are_kept_for_the_same_classes_alone(checkpoint_dir: Path) -
     assert not torch.equal(low_rank.class_means.of(index), trained)
 
 
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_dropout_may_be_another(checkpoint_dir: Path, dropout: float) -> None:
+    assert load_model(checkpoint_dir / "model").classifier.config.dropout not in (0.0, 0.5)
+    tuned = fine_tuned(checkpoint_dir, replace(FLOW, dropout=dropout), DIGITS)
+    assert tuned.config.dropout == dropout
+
+
 @pytest.mark.parametrize("change", [{"input_shape": (1, 16, 16)}, {"levels": 256}])
 def test_images_of_another_shape_are_refused(
     checkpoint_dir: Path, change: dict[str, object]
