@@ -11,6 +11,12 @@ import sys
 import torch
 from torch import Tensor
 
+#: What is needed and what to do: on a CPU, on a GPU.
+_EXPECTED = (
+    "expected a working C++ compiler; install one such as g++ (CXX may name it)",
+    "expected Triton and a C compiler; install torch's own triton and one such as gcc (CC)",
+)
+
 
 class CompilerError(RuntimeError):
     """``torch.compile`` was asked for where it does not work."""
@@ -24,8 +30,8 @@ def check_compiler(device: torch.device) -> None:
         cause = getattr(error, "inner_exception", error)
         reason = next(iter(str(cause).splitlines()), type(cause).__name__)
         raise CompilerError(
-            f"torch.compile on {device.type} fails ({reason}): expected a working C++ compiler; "
-            "install one such as g++ (CXX may name it), or leave --compile out"
+            f"torch.compile on {device.type} fails ({reason}): {_EXPECTED[device.type == 'cuda']}, "
+            "or leave --compile out"
         ) from None
 
 

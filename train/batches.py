@@ -7,7 +7,7 @@ step), never from how often a run was stopped or over how many workers it is spr
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -20,8 +20,8 @@ from train.augment import augment
 from train.config import TrainConfig
 from train.images import Images
 
-#: Share of a GPU's free memory that the decoded data set may take, to be indexed there.
-RESIDENT_SHARE = 0.25
+#: Share of a GPU's memory that the decoded data set may take, to be indexed there.
+RESIDENT_SHARE = 0.15
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,15 +75,10 @@ class Batches:
 
     def between(self, start: int, end: int) -> Iterator[Batch]:
         """Batches of the steps from ``start`` to ``end``, the next one made during the present."""
-        if self._device.type != "cuda":
-            yield from (self.batch(step) for step in range(start, end))
-            return
-        with ThreadPoolExecutor(1) as pool:
-            coming = [pool.submit(self.batch, step) for step in range(start, min(start + 1, end))]
-            for step in range(start + 1, end + 1):
-                batch = coming.pop().result()
-                coming += [pool.submit(self.batch, step)] if step < end else []
-                yield batch
+        steps = range(start, end)
+        return (
+            read_ahead(self.batch, steps) if self._device.type == "cuda" else map(self.batch, steps)
+        )
 
     def batch(self, step: int) -> Batch:
         """The batch of one step."""
@@ -120,6 +115,16 @@ class Batches:
         return torch.Generator(self._device).manual_seed(seed)
 
 
+def read_ahead(make: Callable[[int], Batch], steps: range) -> Iterator[Batch]:
+    """``make`` of each step in turn, the next one in a thread while the present one is in use."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = [pool.submit(make, step) for step in steps[:1]]
+        for step in range(steps.start + 1, steps.stop + 1):
+            batch = coming.pop().result()
+            coming += [pool.submit(make, step)] if step < steps.stop else []
+            yield batch
+
+
 def mixed_seed(*numbers: int) -> int:
     """A seed from several numbers, well apart for neighbouring ones."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
@@ -129,5 +134,6 @@ def _near(pixels: Tensor, device: torch.device) -> Tensor:
     """Pixels on the GPU where they fit well, so that no batch waits for a copy."""
     if device.type != "cuda":
         return pixels
-    free, _ = torch.cuda.mem_get_info(device)
-    return pixels.to(device) if pixels.nbytes < RESIDENT_SHARE * free else pixels
+    # of all its memory: a run that goes on must decide as it did when it began
+    _, total = torch.cuda.mem_get_info(device)
+    return pixels.to(device) if pixels.nbytes < RESIDENT_SHARE * total else pixels

@@ -1,8 +1,9 @@
 """What training will cost, told before it starts: parameters, multiply-adds, time, memory.
 
 Counts are exact; time and memory are those of a few real steps on a throw-away copy of the
-network, so they follow the machine, the threads and the precision in use. Not in them: reading the
-data, augmentation, what ``torch.compile`` gains and takes, validation's time, several workers.
+network, with one worker's share of a batch, so they follow the machine, the threads and the
+precision in use. Not in them: reading the data, augmentation, what ``torch.compile`` gains and
+takes, validation's time, what workers tell each other.
 """
 
 from __future__ import annotations
@@ -98,12 +99,9 @@ def expected(classifier: Classifier, config: TrainConfig, rows: int) -> Expectat
     try:
         seconds = _measured(classifier, config, rows)
     except RuntimeError as error:
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
-        raise RecipeError(
-            f"batch size {config.batch_size}: a step of training needs more memory than there is "
-            f"on {device.type}; choose a smaller --batch-size, or --recompute"
-        ) from error
+        raise out_of_memory(config, device) from error
     steps = config.epochs * math.ceil(rows / config.batch_size)
     return Expectation(
         steps=steps,
@@ -152,14 +150,22 @@ def _measured(classifier: Classifier, config: TrainConfig, rows: int) -> float:
             shape = classifier.config
             first = min(images_at_once(shape.dim, INITIAL_IMAGES), rows)
             learner.initialise(torch.rand((first, *shape.input_shape), device=device))
-        step = _trial(learner, config, min(config.batch_size, rows))
+        step = _trial(learner, config, min(math.ceil(config.batch_size / config.workers), rows))
         seconds = _seconds(step, 1, device)
         if seconds < PATIENCE_S:  # the first step also warms up
             seconds = _seconds(step, TIMED_STEPS, device)
     return seconds
 
 
-def _is_out_of_memory(error: RuntimeError) -> bool:
+def out_of_memory(config: TrainConfig, device: torch.device) -> RecipeError:
+    """What to say when a step does not fit."""
+    return RecipeError(
+        f"batch size {config.batch_size}: a step of training needs more memory than there is "
+        f"on {device.type}; choose a smaller --batch-size, or --recompute"
+    )
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
     """Also of main memory, for which torch has no error of its own."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import glob
 import io
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +48,7 @@ class ImageRows:
     def __post_init__(self) -> None:
         """Classes are matched by name, so two of one name would become one class."""
         labels = self.class_labels or ()
-        twice = sorted({label for label in labels if labels.count(label) > 1})
+        twice = sorted(label for label, count in Counter(labels).items() if count > 1)
         if twice:
             raise DataError(f"{self.spec}: class names {twice[:5]} stand for two classes each")
 
@@ -91,13 +92,14 @@ def labelled(rows: ImageRows) -> tuple[ImageRows, tuple[str, ...]]:
 
 def match_labels(found: tuple[str, ...], expected: tuple[str, ...]) -> np.ndarray[Any, Any]:
     """Index into ``expected`` for each of ``found``, by name; an unmatched name is an error."""
-    unknown = [label for label in found if label not in expected]
+    place = {label: index for index, label in enumerate(expected)}
+    unknown = [label for label in found if label not in place]
     if unknown:
         raise DataError(
             f"classes {unknown[:5]} are not among the model's {list(expected)[:20]}: rename them, "
             "or leave labels out where the command allows it"
         )
-    return np.array([expected.index(label) for label in found], dtype=np.int64)
+    return np.array([place[label] for label in found], dtype=np.int64)
 
 
 def _png(image: Image.Image) -> bytes:

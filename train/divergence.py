@@ -24,6 +24,7 @@ class Watchdog:
     """Looks at the loss as training goes on, and raises when it says that training has failed."""
 
     def __init__(self, state_file: Path, learning_rate: float, beta: float) -> None:
+        """``beta``: the weight of the class loss; inf for a classifier that has no other."""
         self._state_file = state_file
         self._learning_rate = learning_rate
         share = 1.0 if math.isinf(beta) else beta / (1 + beta)
@@ -51,8 +52,9 @@ class Watchdog:
 
     def finite(self, step: int, figures: dict[str, float]) -> dict[str, float]:
         """Pass figures through; raises where one of them is no finite number."""
-        if not all(math.isfinite(value) for value in figures.values()):
-            raise self._error(step, f"the loss is no longer finite: {figures}")
+        for name, value in figures.items():
+            if not math.isfinite(value):
+                raise self._error(step, f"{name} is no longer finite: {figures}")
         return figures
 
     def check_weights(self, step: int, module: nn.Module) -> None:

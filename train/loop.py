@@ -21,6 +21,7 @@ from types import FrameType
 import torch
 from torch import nn
 
+from model.checkpoint import write_atomic
 from train.batch_sizes import INITIAL_IMAGES, images_at_once
 from train.batches import Batch, Batches, mixed_seed
 from train.config import TrainConfig
@@ -80,7 +81,8 @@ class Trainer:
             rank=self._world.rank,
             workers=self._world.size,
         )
-        self._watchdog = Watchdog(self._out / STATE_FILE, config.learning_rate, config.beta)
+        beta = config.beta if config.kind == "flow" else math.inf
+        self._watchdog = Watchdog(self._out / STATE_FILE, config.learning_rate, beta)
 
     @property
     def kept(self) -> Classifier:
@@ -91,6 +93,8 @@ class Trainer:
 
     def start(self) -> Counters:
         """Data-dependent initialisation on the first rows, for a run that begins."""
+        if self._world.rank == 0:
+            _forget_after(self._out / HISTORY_FILE, 0)  # another run's, were there one
         if not self._config.init:
             dim = self._learner.classifier.config.dim
             self._learner.initialise(self._batches.first(images_at_once(dim, INITIAL_IMAGES)))
@@ -243,9 +247,16 @@ def learning_rate(config: TrainConfig, step: int, total_steps: int) -> float:
 
 
 def _forget_after(history: Path, step: int) -> None:
-    """Drop the epochs that a run saw after its state was saved; it will see them again."""
-    lines = history.read_text().splitlines(keepends=True) if history.exists() else []
-    history.write_text("".join(line for line in lines if json.loads(line)["step"] <= step))
+    """Drop the epochs that a run saw after its state was saved; it will see them again.
+
+    A run that was killed may have left half a line.
+    """
+    if not history.exists():
+        return
+    lines = history.read_text().splitlines(keepends=True)
+    whole = [line for line in lines if line.endswith("\n")]
+    kept = [line for line in whole if json.loads(line)["step"] <= step]
+    write_atomic(history, "".join(kept).encode())
 
 
 class Interruptions:

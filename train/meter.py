@@ -28,13 +28,13 @@ class Meter:
 
     @torch.no_grad()
     def add(self, result: BatchResult, labels: Tensor) -> None:
-        """Add a batch; nothing is copied from the device here."""
-        count = torch.tensor(len(labels), dtype=torch.float64, device=labels.device)
+        """Add a batch; nothing is copied to or from the device here, which would wait for it."""
+        count = torch.full((), len(labels), dtype=torch.float64, device=labels.device)
         hits = (result.logits.argmax(1) == labels).double().sum()
         density = 0 * count if result.log_prob is None else result.log_prob.double().sum()
         sums = torch.stack([result.total.double() * count, density, hits, count])
         self._sums = self._sums.to(sums.device) + sums
-        self._recent = self._recent.to(sums.device) + sums[[0, 3]]
+        self._recent = self._recent.to(sums.device) + sums[::3]
 
     def sums(self) -> tuple[float, ...]:
         """Loss, log_prob, correct answers and images, added up; another meter can begin with it."""

@@ -103,11 +103,19 @@ def _class_names(spec: str, dataset: pads.Dataset) -> tuple[str, ...]:
             return tuple(str(name) for name in json.loads(metadata[b"class_names"]))
         features = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"]
         return tuple(str(name) for name in features["label"]["names"])
-    except KeyError:  # no names there
-        labels = dataset.to_table(columns=["label"])["label"].drop_null().to_pylist()
-        return _numbered(spec, max(labels, default=-1) + 1)
+    except KeyError:
+        return _numbered(spec, _highest_label(spec, dataset) + 1)
     except (ValueError, TypeError) as error:
         raise DataError(f"{spec}: metadata of the schema is not readable: {error}") from error
+
+
+def _highest_label(spec: str, dataset: pads.Dataset) -> int:
+    """-1 where there is no label."""
+    try:
+        labels = dataset.to_table(columns=["label"])["label"]
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{spec}: not readable as Parquet: {error}") from error
+    return max(labels.drop_null().to_pylist(), default=-1)
 
 
 def _numbered(spec: str, count: int) -> tuple[str, ...]:

@@ -8,17 +8,13 @@ the paper's p-value and for audit) and ``state.safetensors`` (to resume from).
 
 from __future__ import annotations
 
-import math
-import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-import torchvision
 
 from calibration.rows import RowRecord
 from calibration.table import write_table
@@ -38,20 +34,25 @@ from train.baselines import (
     save_baseline,
 )
 from train.config import TrainConfig
-from train.cost import describe_cost, describe_expectation, device_name, estimate, expected
+from train.cost import (
+    describe_cost,
+    describe_expectation,
+    estimate,
+    expected,
+    out_of_memory,
+)
 from train.data import DataError, ImageRows, labelled, open_data
 from train.divergence import TrainingDivergedError
-from train.finetune import fine_tuned, provenance
+from train.finetune import fine_tuned
 from train.images import UNLABELLED, Images, load_images
 from train.learner import Classifier
 from train.loop import STATE_FILE, Stopped, Trainer
 from train.parallel import Alone, World
 from train.progress import say, watch
+from train.run_facts import facts, origin, surroundings
 from train.run_file import (
     ROWS_FILE,
     RUN_FILE,
-    SCHEMA_VERSION,
-    git_commit,
     read_run,
     run_architecture,
     run_config,
@@ -126,6 +127,7 @@ def run_trainer(
     Each process reads DATA, and on going on the state; the first one alone writes.
     """
     torch.set_num_threads(config.threads)
+    torch.backends.cudnn.deterministic = True  # a run that goes on ends with the same weights
     if config.compile:
         check_compiler(default_device())
     going_on = world.any((out / RUN_FILE).exists())
@@ -136,7 +138,11 @@ def run_trainer(
         _say_cost(config, classifier, len(rows.images))
         out.mkdir(parents=True, exist_ok=True)
         write_atomic(out / ROWS_FILE, rows.record.to_bytes())
-        write_run(out, {**_facts(config, classifier, rows), **_origin(config)})
+        begun = facts(config, classifier, rows.class_labels, rows.record)
+        write_run(out, {**begun, **origin(config)})
+    elif shown:
+        run = read_run(out)
+        write_run(out, {**run, "resumed": [*run.get("resumed", []), surroundings()]})
     trainer = Trainer(config, classifier, rows.images, rows.fit_images, out, world=world)
     try:
         stopped = trainer.run(trainer.resume() if going_on else trainer.start(), stop_at)
@@ -146,6 +152,8 @@ def run_trainer(
         if shown:
             _save_classifier(out, trainer.kept, rows)
         raise
+    except torch.OutOfMemoryError as error:
+        raise out_of_memory(config, classifier.device) from error
     return _finish(out, config, rows, trainer.kept, stopped) if shown else stopped
 
 
@@ -183,7 +191,7 @@ def _say_cost(config: TrainConfig, classifier: Classifier, rows: int) -> None:
     """What a new run will take, measured on steps of a copy; of one process and uncompiled."""
     if isinstance(classifier, GenerativeClassifier):
         say(describe_cost(estimate(classifier)))  # before a trial that may need too much
-        say(describe_expectation(expected(classifier, config, rows)))
+    say(describe_expectation(expected(classifier, config, rows)))
 
 
 def _classifier(config: TrainConfig, flow: FlowConfig, labels: Sequence[str]) -> Classifier:
@@ -260,31 +268,5 @@ def _finish(
     }
     if stopped.finished:
         progress["validation"] = validate(classifier, rows.fit_images)
-    origin = {name: value for name, value in read_run(out).items() if name == "init"}
-    write_run(out, {**_facts(config, classifier, rows), **origin, "progress": progress})
+    write_run(out, {**read_run(out), "progress": progress})
     return stopped
-
-
-def _origin(config: TrainConfig) -> dict[str, Any]:
-    """``init``: what the run starts from, as it is now; nothing for a run from the beginning."""
-    return {} if config.init is None else {"init": provenance(Path(config.init))}
-
-
-def _facts(config: TrainConfig, classifier: Classifier, rows: TrainingSet) -> dict[str, Any]:
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "config": config.to_dict(),
-        "architecture": classifier.config.to_dict(),
-        "parameters": sum(parameter.numel() for parameter in classifier.parameters()),
-        "classes": list(rows.class_labels),
-        "rows": rows.record.counts(),
-        "beta_times_dim": "inf" if math.isinf(config.beta) else config.beta * classifier.config.dim,
-        "device": device_name(default_device()),
-        "git_commit": git_commit(),
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "torchvision": torchvision.__version__,
-            "numpy": np.__version__,
-        },
-    }

@@ -20,6 +20,9 @@ from model.checkpoint import CheckpointError, write_atomic
 #: Loss, log_prob, correct answers and images of an epoch that has not begun.
 EMPTY = (0.0, 0.0, 0.0, 0.0)
 
+#: What reading another file, or one of another version, comes to.
+_NO_STATE = (OSError, SafetensorError, RuntimeError, ValueError, KeyError, TypeError, IndexError)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Counters:
@@ -47,17 +50,23 @@ def load_state(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer) 
     """Put a saved state into ``module`` and ``optimizer``; returns its counters."""
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata()
+            metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         module.load_state_dict(_under("model.", tensors))
-    except (OSError, SafetensorError, RuntimeError) as error:
+        _load_moments(optimizer, _under("optimizer.", tensors))
+        counters = {name: json.loads(value) for name, value in metadata.items()}
+        return Counters(**{**counters, "sums": tuple(counters["sums"])})
+    except _NO_STATE as error:
         said = str(error).partition("\n")[0]  # torch goes on to list every tensor
         raise CheckpointError(
             f"{path}: no state to resume from ({said}): start a new run"
         ) from error
+
+
+def _load_moments(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     moments: dict[int, dict[str, Tensor]] = {}
-    for name, value in _under("optimizer.", tensors).items():
+    for name, value in tensors.items():
         index, _, kind = name.partition(".")
         if kind != "step":
             # in the parameter's memory format: a fused optimiser goes through both as they lie
@@ -65,8 +74,6 @@ def load_state(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer) 
         moments.setdefault(int(index), {})[kind] = value
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": moments, "param_groups": groups})
-    counters = {name: json.loads(value) for name, value in metadata.items()}
-    return Counters(**{**counters, "sums": tuple(counters["sums"])})
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

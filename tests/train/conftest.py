@@ -10,8 +10,10 @@ import pytest
 from PIL import Image
 
 from model.image import UInt8Array
-from tests.train.sweeping import RECIPE, run
+from tests.train import tiny
+from tests.train.sweeping import prepare, run
 from train.recipes import RECIPES
+from train.run import train_new
 
 WIDTH, HEIGHT, A_CLASS = 40, 36, 60
 
@@ -27,15 +29,31 @@ def sweep_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished sweep over beta on the digits; read only."""
     out = tmp_path_factory.mktemp("sweep") / "tiny"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(RECIPES, "tiny", RECIPE)
+        prepare(patch)
         run(out)
     return out
 
 
 @pytest.fixture
+def tiny_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``tests.train.tiny.RECIPE`` by its name."""
+    monkeypatch.setitem(RECIPES, "tiny", tiny.RECIPE)
+
+
+@pytest.fixture
+def undisturbed(tiny_recipe: None, tmp_path: Path) -> Path:
+    """A finished run of ``tests.train.tiny.TINY``."""
+    out = tmp_path / "undisturbed"
+    stopped = train_new(tiny.TINY, out)
+    assert stopped.finished
+    assert stopped.counters.step == tiny.STEPS
+    return out
+
+
+@pytest.fixture
 def sweep_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The recipe of ``sweep_dir`` by its name."""
-    monkeypatch.setitem(RECIPES, "tiny", RECIPE)
+    """The recipe of ``sweep_dir`` by its name, at the commit that measured it."""
+    prepare(monkeypatch)
 
 
 @pytest.fixture

@@ -10,12 +10,16 @@ from typing import Any
 import pytest
 
 from model.config import StageConfig
+from train import sweep_measure
 from train.recipes import RECIPES
 from train.sweep import sweep
 from train.sweep_runs import beta_word
 
 FOLDERS = ("beta-0", "beta-1", "beta-inf", "resnet")
 REPORT = ("sweep.json", "sweep.md", "sweep.png", "sweep.svg")
+
+#: What figures are measured with, whatever state the working tree is in: a clean commit.
+COMMIT = 40 * "c"
 
 #: Enough for some predictions to be confident, some of them wrongly.
 EPOCHS = 12
@@ -27,6 +31,12 @@ RECIPE = replace(
     batch_size=200,
     learning_rate=2e-2,
 )
+
+
+def prepare(patch: pytest.MonkeyPatch, commit: str | None = COMMIT) -> None:
+    """The recipe by its name, and the commit of the code that measures."""
+    patch.setitem(RECIPES, "tiny", RECIPE)
+    patch.setattr(sweep_measure, "git_commit", lambda: commit)
 
 
 def run(out: Path, **changes: Any) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from train.batches import Batch, Batches
+from train.batches import Batch, Batches, read_ahead
 from train.config import TrainConfig
 from train.images import Images
 
@@ -86,3 +86,29 @@ def test_every_worker_initialises_on_the_same_rows(images: Images) -> None:
     one = batches(images).first(6)
     assert one.shape == (6, 1, 4, 4)
     assert torch.equal(one, batches(images, rank=1, workers=2).first(6))
+
+
+@pytest.mark.parametrize(("start", "end"), [(0, 6), (2, 5), (3, 4), (4, 4)])
+def test_reading_ahead_changes_nothing(images: Images, start: int, end: int) -> None:
+    made = batches(images)
+    ahead = list(read_ahead(made.batch, range(start, end)))
+    assert len(ahead) == end - start
+    assert all(same(a, b) for a, b in zip(ahead, made.between(start, end), strict=True))
+
+
+def test_reading_ahead_ends_with_its_reader_and_passes_errors_on(images: Images) -> None:
+    asked = []
+
+    def make(step: int) -> Batch:
+        asked.append(step)
+        if step == 3:
+            raise OSError("gone")
+        return batches(images).batch(step)
+
+    reader = read_ahead(make, range(6))
+    next(reader)
+    reader.close()  # type: ignore[attr-defined]
+    assert asked in ([0], [0, 1])
+    with pytest.raises(OSError, match="gone"):
+        list(read_ahead(make, range(6)))
+    assert 5 not in asked

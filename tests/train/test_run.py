@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from model.checkpoint import CheckpointError, load_model
 from model.config import Means, StageConfig
 from model.image import InputSpec
 from model.scoring import score
+from tests.train.tiny import STEPS, TINY, assert_same_weights, weights
 from train.config import TrainConfig
 from train.data import DataError
 from train.divergence import TrainingDivergedError
@@ -29,60 +29,12 @@ from train.run import load_training_set, resume, train_new
 from train.run_file import RUN_FILE, read_run
 from train.validation import validate
 
-TINY = TrainConfig(recipe="tiny", data="digits", epochs=3, batch_size=200, learning_rate=3e-3)
-STEPS = 18
+pytestmark = pytest.mark.usefixtures("tiny_recipe")
+
 PAIR = (
     StageConfig(downsample="haar", blocks=1, width=6),
     StageConfig(downsample="haar", blocks=1, width=6),
 )
-
-
-@pytest.fixture(autouse=True)
-def tiny_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A recipe that takes a tenth of a second an epoch, with dropout."""
-    stages = (StageConfig(downsample="haar", blocks=2, width=6),)
-    monkeypatch.setitem(
-        RECIPES, "tiny", replace(RECIPES["digits"], name="tiny", stages=stages, dropout=0.3)
-    )
-
-
-def weights(out: Path) -> dict[str, torch.Tensor]:
-    return load_file(out / "model" / "weights.safetensors")
-
-
-def assert_same_weights(one: Path, other: Path) -> None:
-    first, second = weights(one), weights(other)
-    assert first.keys() == second.keys()
-    for name, value in first.items():
-        assert torch.equal(value, second[name]), name
-
-
-@pytest.fixture
-def undisturbed(tmp_path: Path) -> Path:
-    out = tmp_path / "undisturbed"
-    stopped = train_new(TINY, out)
-    assert stopped.finished
-    assert stopped.counters.step == STEPS
-    return out
-
-
-@pytest.mark.parametrize("stop_at", [[0], [1], [6], [7, 12], [17]])
-def test_a_resumed_run_ends_with_the_same_weights(
-    undisturbed: Path, tmp_path: Path, stop_at: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    out = tmp_path / "stopped"
-    first = train_new(TINY, out, stop_at=stop_at[0])
-    assert not first.finished
-    assert read_run(out)["progress"]["finished"] is False
-    for step in stop_at[1:]:
-        assert resume(out, stop_at=step).counters.step == step
-    last = resume(out)
-    assert last.finished
-    assert last.counters.step == STEPS
-    assert_same_weights(undisturbed, out)
-    assert last.figures == read_run(undisturbed)["progress"]["last_epoch"]
-    scores = (out / "train_scores.parquet").read_bytes()
-    assert scores == (undisturbed / "train_scores.parquet").read_bytes()
 
 
 def test_the_same_settings_give_the_same_run(undisturbed: Path, tmp_path: Path) -> None:
@@ -93,24 +45,6 @@ def test_the_same_settings_give_the_same_run(undisturbed: Path, tmp_path: Path) 
     train_new(replace(TINY, seed=1), tmp_path / "other")
     other = weights(tmp_path / "other")["class_means.weight"]
     assert not torch.equal(other, weights(undisturbed)["class_means.weight"])
-
-
-def test_a_run_that_was_killed_before_it_saved_goes_on(undisturbed: Path, tmp_path: Path) -> None:
-    out = tmp_path / "killed"
-    train_new(TINY, out, stop_at=3)
-    (out / STATE_FILE).unlink()
-    shutil.rmtree(out / "model")
-    resume(out)
-    assert_same_weights(undisturbed, out)
-
-
-def test_resuming_a_finished_run_changes_nothing(undisturbed: Path) -> None:
-    before = {path: path.read_bytes() for path in undisturbed.rglob("*") if path.is_file()}
-    stopped = resume(undisturbed)
-    assert stopped.finished
-    assert stopped.figures == read_run(undisturbed)["progress"]["last_epoch"]
-    assert stopped.figures
-    assert before == {path: path.read_bytes() for path in before}
 
 
 def test_the_run_is_written_down(undisturbed: Path) -> None:

@@ -83,9 +83,9 @@ def test_a_sweep_that_was_stopped_goes_on_to_the_same_result(
         )
         for name, value in theirs.items():
             assert torch.equal(ours[name], value), (folder, name)
-    timed = {"seconds": 0, "images_per_s": 0}
-    expected = {name: point | timed for name, point in points(sweep_dir).items()}
-    assert {name: point | timed for name, point in points(out).items()} == expected
+    of_the_run = {"seconds": 0, "images_per_s": 0, "git_commit": None}
+    expected = {name: point | of_the_run for name, point in points(sweep_dir).items()}
+    assert {name: point | of_the_run for name, point in points(out).items()} == expected
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from calibration.temperature import MAX_TEMPERATURE
-from tests.train.sweeping import FOLDERS, contents, points, run
+from tests.train.sweeping import COMMIT, FOLDERS, contents, points, prepare, run
 from train import sweep_measure, sweep_runs
 from train.data import DataError
 from train.sweep_measure import Conditions
@@ -20,14 +20,6 @@ from train.sweep_report import COLUMNS, Earlier, read_report
 from train.validation import outputs
 
 pytestmark = pytest.mark.usefixtures("sweep_recipe")
-
-
-@pytest.fixture
-def copied(copied: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The finished sweep, to be changed, under the commit that measured it."""
-    commit = report(copied)["measured"]["git_commit"]
-    monkeypatch.setattr(sweep_measure, "git_commit", lambda: commit)
-    return copied
 
 
 @pytest.fixture
@@ -91,6 +83,18 @@ def test_other_conditions_measure_all_again(copied: Path, measured: list[int], n
     assert report(copied)["measured"][name] != "another"
 
 
+@pytest.mark.parametrize("commit", [None, f"{COMMIT}+changes"])
+def test_code_that_no_commit_names_measures_all_again(
+    copied: Path, measured: list[int], monkeypatch: pytest.MonkeyPatch, commit: str | None
+) -> None:
+    """It may have changed since, though it is called the same."""
+    prepare(monkeypatch, commit)
+    for _ in range(2):
+        run(copied, betas="1", resnet=False)
+        assert report(copied)["measured"]["git_commit"] == commit
+    assert measured == 2 * 4 * [360, 215]
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema_version": 1, "points": []}'])
 def test_a_report_that_cannot_be_read_is_made_again(
     copied: Path, measured: list[int], text: str
@@ -149,5 +153,5 @@ def test_the_report_says_what_it_was_measured_with(sweep_dir: Path) -> None:
     assert f"on {facts['device']} with 1 thread, torch {facts['torch']}, git commit " in text
     assert facts["test_sha256"] in text
     assert facts["test_sha256"] != facts["fit_sha256"]
-    if facts["git_commit"]:
-        assert facts["git_commit"] in text
+    assert facts["git_commit"] == COMMIT
+    assert f"git commit {COMMIT};" in text
