@@ -1,14 +1,14 @@
 """Which rows trained a model and which calibrated it, by content hash.
 
 The record makes leakage checkable by anyone: the SHA-256 of every row's shape and pixels, 32
-bytes each, training rows first, then fit, then calibration rows. Counts are stored beside it.
+bytes each, training rows first, then fit, calibration and kept rows. Counts are stored beside it.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,9 @@ from calibration.errors import CalibrationError
 
 Digests = npt.NDArray[np.uint8]
 BoolArray = npt.NDArray[np.bool_]
+
+#: In the order of the bytes; ``kept`` is counted only where there is such a row.
+PARTS = ("train", "fit", "cal", "kept")
 
 
 class RowsError(CalibrationError):
@@ -37,48 +40,66 @@ def content_digests(pixels: npt.NDArray[np.uint8], levels: int) -> Digests:
 
 @dataclass(frozen=True, kw_only=True)
 class RowRecord:
-    """The digests (n, 32) of the rows that trained, fitted and calibrated."""
+    """The digests (n, 32) of the rows that trained, fitted and calibrated.
+
+    ``kept``: fit and calibration rows of an earlier calibration from which this one, made of rows
+    without labels, has its temperature and prediction sets.
+    """
 
     train: Digests
     fit: Digests
     cal: Digests
+    kept: Digests = field(default_factory=lambda: np.empty((0, 32), dtype=np.uint8))
 
     def to_bytes(self) -> bytes:
         """The record as one run of bytes; ``counts`` is needed to read it back."""
-        return b"".join(np.ascontiguousarray(p).tobytes() for p in (self.train, self.fit, self.cal))
+        return b"".join(np.ascontiguousarray(rows).tobytes() for rows in self._parts().values())
 
     def counts(self) -> dict[str, int]:
-        """Rows of each part."""
-        return {"train": len(self.train), "fit": len(self.fit), "cal": len(self.cal)}
+        """Rows of each part; ``kept`` where there are such rows."""
+        counts = {name: len(rows) for name, rows in self._parts().items()}
+        return counts if counts["kept"] else {n: c for n, c in counts.items() if n != "kept"}
 
     @property
     def known(self) -> Digests:
         """The digests of all parts together (n, 32)."""
-        return np.concatenate([self.train, self.fit, self.cal])
+        return np.concatenate(list(self._parts().values()))
+
+    def recalibrated(self, fit: Digests, cal: Digests, *, borrowed: bool) -> RowRecord:
+        """The record of the same model, calibrated anew on ``fit`` and ``cal``.
+
+        ``borrowed``: temperature and prediction sets stay, and so do the rows they were fitted on.
+        """
+        before = self.kept if len(self.kept) else np.concatenate([self.fit, self.cal])
+        return replace(self, fit=fit, cal=cal, kept=before if borrowed else before[:0])
 
     def found_among(self, digests: Digests) -> dict[str, int]:
         """How many of ``digests`` (N, 32) are known from each part, and how many are ``new``.
 
         Exact copies alone: an image that differs in one pixel is new.
         """
-        parts = {"train": self.train, "fit": self.fit, "cal": self.cal}
-        found = {name: int(is_in(digests, part).sum()) for name, part in parts.items()}
+        found = {name: int(is_in(digests, part).sum()) for name, part in self._parts().items()}
         return found | {"new": int((~is_in(digests, self.known)).sum())}
+
+    def _parts(self) -> dict[str, Digests]:
+        return {name: getattr(self, name) for name in PARTS}
 
     @classmethod
     def from_bytes(cls, content: bytes, counts: Mapping[str, int]) -> RowRecord:
         """The inverse of ``to_bytes``; raises ``RowsError`` where size and counts disagree."""
-        if not isinstance(counts, Mapping) or set(counts) != {"train", "fit", "cal"}:
-            raise RowsError(f"row hashes: counts are {counts!r}, expected train, fit and cal")
-        train, fit, cal = (counts[part] for part in ("train", "fit", "cal"))
-        total = train + fit + cal
-        if min(train, fit, cal) < 0 or len(content) != 32 * total:
+        if not isinstance(counts, Mapping) or {*counts, "kept"} != set(PARTS):
+            raise RowsError(
+                f"row hashes: counts are {counts!r}, expected train, fit, cal and perhaps kept"
+            )
+        sizes = [counts.get(name, 0) for name in PARTS]
+        total = sum(sizes)
+        if min(sizes) < 0 or len(content) != 32 * total:
             raise RowsError(
                 f"row hashes: {len(content)} bytes for counts {dict(counts)}, expected {32 * total}"
             )
         rows = np.frombuffer(content, dtype=np.uint8).reshape(-1, 32)
-        parts = np.split(rows, [train, train + fit])
-        return cls(train=parts[0], fit=parts[1], cal=parts[2])
+        parts = np.split(rows, np.cumsum(sizes)[:-1])
+        return cls(**dict(zip(PARTS, parts, strict=True)))
 
 
 def is_in(digests: Digests, known: Digests) -> BoolArray:

@@ -28,9 +28,10 @@ class Selection:
 def select_rows(digests: Digests, record: RowRecord, seed: int = 0) -> Selection:
     """Choose among rows with ``digests`` (N, 32), given what ``record`` says of the model.
 
-    Data in which every row of the model is found, trained on or held out, is its training data:
-    held-out rows keep the part they were held out for. Of other data all rows but those trained on
-    are used, half to fit and half to calibrate; equal images fall into the same half. Raises
+    Data in which every row of the record is found, of all its parts, is the training data: held-out
+    rows keep the part they were held out for. Of other data all rows but those trained on are used,
+    half to fit and half to calibrate; equal images fall into the same half. Those that an earlier
+    calibration used are as good as new ones: the model was not trained on them. Raises
     ``CalibrationError`` where nothing is left.
     """
     if not len(digests):

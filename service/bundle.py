@@ -182,9 +182,12 @@ def seal(path: Path, manifest: Mapping[str, Any], contents: Mapping[str, bytes])
 
 
 def refuse_existing(path: Path) -> None:
-    """Raise ``BundleError`` where there is something at ``path``."""
+    """Raise ``BundleError`` where there is something at ``path``, or a file above it."""
     if path.exists() or path.is_symlink():
         raise BundleError(f"{path} exists: a bundle is never overwritten; choose another --out")
+    above = next(parent for parent in path.absolute().parents if parent.exists())
+    if not above.is_dir():
+        raise BundleError(f"{path}: {above} is a file, expected a folder; choose another --out")
 
 
 def _seal_line(digest: str) -> bytes:

@@ -40,14 +40,9 @@ def main() -> None:
         build_app()()
     except Exception as error:
         from service.bundle import BundleError
+        from service.startup import StartupError
 
-        if not isinstance(error, (BundleError, *user_errors(), *_serving_errors())):
+        if not isinstance(error, (BundleError, StartupError, *user_errors())):
             raise
         typer.echo(f"error: {error}", err=True)
         raise SystemExit(2) from None
-
-
-def _serving_errors() -> tuple[type[Exception], ...]:
-    from service.startup import StartupError
-
-    return (StartupError,)

@@ -55,6 +55,8 @@ def calibrate(
     temperature and prediction sets are then kept. Figures on --test go into the bundle's manifest
     and decide nothing. Next: oodgate serve.
     """
+    import numpy as np
+
     from calibration.conformal import pac_rank
     from calibration.selection import select_rows
     from calibration.typicality import MIN_RANK
@@ -79,8 +81,8 @@ def calibrate(
     images = load_images(rows, checkpoint.spec, checkpoint.class_labels, watch)
     selection = select_rows(images.digests, model.record)
     _say_selection(selection, len(images))
-    record = _record(model, images, selection)
-    tested = open_held_out(test, flow, baseline, checkpoint, seen=(model.record, record))
+    used = images.digests[np.concatenate([selection.fit, selection.cal])]
+    tested = open_held_out(test, flow, baseline, model, used)
     if tested:
         typer.echo(tested.describe())
     calibration = _fit(model, images, selection, alpha, delta)
@@ -88,6 +90,7 @@ def calibrate(
     if tested:
         metrics |= held_out_metrics(tested, checkpoint, calibration)
         typer.echo(summary(metrics))
+    record = _record(model, images, selection, calibration)
     manifest = _manifest(model, data, name, metrics, record, selection)
     bundle = seal(out, manifest, _contents(model, calibration, record))
     typer.echo(
@@ -129,11 +132,11 @@ def _fit(
     )
 
 
-def _record(model: Source, images: Images, selection: Selection) -> RowRecord:
-    from dataclasses import replace
-
+def _record(
+    model: Source, images: Images, selection: Selection, calibration: Calibration
+) -> RowRecord:
     fit, cal = images.digests[selection.fit], images.digests[selection.cal]
-    return replace(model.record, fit=fit, cal=cal)
+    return model.record.recalibrated(fit, cal, borrowed=calibration.posterior_borrowed)
 
 
 def _contents(model: Source, calibration: Calibration, record: RowRecord) -> dict[str, bytes]:

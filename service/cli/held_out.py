@@ -20,18 +20,18 @@ import pyarrow as pa
 from calibration.calibration import Calibration
 from calibration.errors import CalibrationError
 from calibration.metrics import accuracy, ece, nll
-from calibration.rows import RowRecord, is_in
+from calibration.rows import Digests, is_in
 from calibration.table import check_table, floats_of, labels_of, logits_of, statistics_of
 from calibration.temperature import softmax
 from model.checkpoint import Checkpoint
 from model.classifier import bits_per_dim
 from model.config import FlowConfig
 from service.cli.comparison import Comparison, open_baseline, open_flow
+from service.cli.source import Source
 from train.data import DataError, open_data
 from train.images import UNLABELLED, Images, load_images
 from train.progress import watch
 from train.scoring import score_images
-from train.validation import outputs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,21 +56,22 @@ def open_held_out(
     data: str,
     flow: Path | None,
     baseline: Path | None,
-    checkpoint: Checkpoint,
-    seen: tuple[RowRecord, ...],
+    model: Source,
+    used: Digests,
 ) -> HeldOut | None:
     """Read the test rows and the runs to compare with; None where ``data`` is empty.
 
-    ``seen``: every record of rows that the model or its calibration knows. Raises an error that a
-    user can mend for rows without labels, for a split with no new row, and for a run that cannot be
-    compared; all of it before anything is scored.
+    ``used`` (n, 32): the rows that calibrate the model now, left out beside those that its record
+    knows. Raises an error that a user can mend for rows without labels, for a split with no new
+    row, and for a run that cannot be compared; all of it before anything is scored.
     """
     if not data:
         return None
-    plain = open_flow(flow, checkpoint) if flow else None
-    resnet = open_baseline(baseline, checkpoint) if baseline else None
+    plain = open_flow(flow, model) if flow else None
+    resnet = open_baseline(baseline, model) if baseline else None
+    checkpoint = model.checkpoint
     rows = load_images(open_data(data), checkpoint.spec, checkpoint.class_labels, watch)
-    images = _unseen(data, rows, seen)
+    images = _unseen(data, rows, np.concatenate([model.record.known, used]))
     for comparison in filter(None, (plain, resnet)):
         comparison.refuse_trained_on(images.digests)
     refused = len(rows) - len(images)
@@ -92,6 +93,7 @@ def held_out_metrics(
 
     ``flow.difference``: bits/dim that the model needs more than the plain flow, negative where it
     needs fewer. ``baseline.gap_points``: percentage points of accuracy that the model is behind.
+    Raises ``CheckpointError`` for a run whose outputs are no finite numbers.
     """
     images = held_out.images
     table = score_images(checkpoint.classifier, images, [None] * len(images))
@@ -99,15 +101,15 @@ def held_out_metrics(
     test: dict[str, Any] = rows | split_figures(table, calibration, checkpoint.classifier.config)
     metrics: dict[str, Any] = {"test": test}
     if held_out.flow:
-        _, log_prob = outputs(held_out.flow.classifier, images)
+        log_prob = held_out.flow.log_prob(images)
         found = bits_per_dim(float(log_prob.mean()), checkpoint.classifier.config)
         figures = {"bits_per_dim": found, "difference": test["bits_per_dim"] - found}
-        metrics["flow"] = {"beta": 0, **figures, **held_out.flow.cost()}
+        metrics["flow"] = {"beta": 0, **figures, **held_out.flow.describe()}
     if held_out.baseline:
-        logits, _ = outputs(held_out.baseline.classifier, images)
-        found = accuracy(softmax(logits, 1.0), images.labels)
+        posterior = softmax(held_out.baseline.logits(images), 1.0)
+        found = accuracy(posterior, images.labels)
         figures = {"accuracy": found, "gap_points": 100 * (found - test["accuracy"])}
-        metrics["baseline"] = {"kind": "resnet", **figures, **held_out.baseline.cost()}
+        metrics["baseline"] = {"kind": "resnet", **figures, **held_out.baseline.describe()}
     return metrics
 
 
@@ -135,7 +137,7 @@ def split_figures(table: pa.Table, calibration: Calibration, config: FlowConfig)
 
 
 def summary(metrics: Mapping[str, Any]) -> str:
-    """The figures in a line, for people."""
+    """The figures in a line, for people; one more for each run that was trained otherwise."""
     test, flow, baseline = metrics["test"], metrics.get("flow"), metrics.get("baseline")
     said = (
         f"test: accuracy {test['accuracy']:.2%}, {test['bits_per_dim']:.3f} bits/dim, "
@@ -145,10 +147,16 @@ def summary(metrics: Mapping[str, Any]) -> str:
         said += f"; flow of beta 0: {flow['bits_per_dim']:.3f} bits/dim ({flow['difference']:+.3f})"
     if baseline:
         said += f"; {baseline['kind']}: accuracy {baseline['accuracy']:.2%}"
-    return said
+    lines = [said]
+    for name, figures in (("flow", flow), ("baseline", baseline)):
+        if figures and figures["settings_that_differ"]:
+            differ = figures["settings_that_differ"].items()
+            settings = "; ".join(f"{word} {theirs}, not {ours}" for word, (ours, theirs) in differ)
+            lines.append(f"--{name} was trained with other settings than the model: {settings}")
+    return "\n".join(lines)
 
 
-def _unseen(data: str, images: Images, seen: tuple[RowRecord, ...]) -> Images:
+def _unseen(data: str, images: Images, seen: Digests) -> Images:
     if not len(images):
         raise DataError(f"--test {data}: found no rows, expected some that are images")
     unlabelled = images.labels == UNLABELLED
@@ -157,7 +165,7 @@ def _unseen(data: str, images: Images, seen: tuple[RowRecord, ...]) -> Images:
             f"--test {data}: {unlabelled.sum()} of {len(images)} rows have no label, the first is "
             f"{images.ids[int(unlabelled.argmax())]}: expected a folder a class, or a label column"
         )
-    known = is_in(images.digests, np.concatenate([record.known for record in seen]))
+    known = is_in(images.digests, seen)
     if known.all():
         raise DataError(
             f"--test {data}: all {len(images)} rows were trained, fitted or calibrated on: give a "

@@ -26,7 +26,7 @@ def inspect(
         typer.Option(
             metavar="DATA",
             help="Instead of the card: how many rows of DATA the bundle was trained, fitted or "
-            f"calibrated on. {DATA_HELP}",
+            f"calibrated on, now or before. {DATA_HELP}",
         ),
     ] = "",
     as_json: Annotated[
@@ -53,8 +53,9 @@ def inspect(
 def known_rows(bundle: Bundle, data: str) -> dict[str, Any]:
     """How many ``rows`` DATA has, how many are known from ``train``, ``fit``, ``cal`` or ``new``.
 
-    A row that is in two parts counts in both. ``init``: the model that training started from, or
-    None; the rows that one was trained on are not in the bundle's record.
+    ``kept``: fit and calibration rows of the earlier calibration that temperature and prediction
+    sets are from. A row that is in two parts counts in both. ``init``: the model that training
+    started from, or None; the rows that one was trained on are not in the bundle's record.
     """
     from train.data import open_data
     from train.images import load_images
@@ -87,8 +88,10 @@ def _check_lines(found: dict[str, Any]) -> list[tuple[str, str]]:
         ("trained on", f"{found['train']:,}"),
         ("fitted on", f"{found['fit']:,}"),
         ("calibrated on", f"{found['cal']:,}"),
-        ("new", f"{found['new']:,}"),
     ]
+    if found["kept"]:
+        lines.append(("fitted earlier", f"{found['kept']:,}, for temperature and prediction sets"))
+    lines.append(("new", f"{found['new']:,}"))
     if found["init"]:
         lines.append(("not checked", f"the rows of {found['init']}, which training started from"))
     return lines

@@ -69,6 +69,30 @@ def test_rows_of_an_earlier_calibration_do_not_shadow_new_ones() -> None:
     assert len(found.fit) + len(found.cal) == 40
 
 
+def test_rows_behind_what_a_calibration_borrows_are_kept() -> None:
+    first = RECORD.recalibrated(OTHER[:5], OTHER[5:10], borrowed=True)
+    second = first.recalibrated(OTHER[10:15], OTHER[15:20], borrowed=True)
+    for record in (first, second):
+        assert as_set(record.kept) == as_set(FIT) | as_set(CAL)
+        assert record.counts() == {"train": 70, "fit": 5, "cal": 5, "kept": 30}
+        assert record.found_among(FIT) == {"train": 0, "fit": 0, "cal": 0, "kept": 10, "new": 0}
+    assert not is_in(OTHER[:10], second.known).any()  # they gave p-values, which are replaced
+    labelled = second.recalibrated(OTHER[20:30], OTHER[30:], borrowed=False)
+    assert not is_in(np.concatenate([FIT, CAL]), labelled.known).any()
+    assert labelled.counts() == {"train": 70, "fit": 10, "cal": 10}
+
+
+def test_kept_rows_may_calibrate_again() -> None:
+    """The model was not trained on them; they are no sign of its training data by themselves."""
+    record = RECORD.recalibrated(OTHER[:20], OTHER[20:], borrowed=True)
+    for data in (shuffled(TRAIN, FIT, CAL), shuffled(TRAIN, OTHER)):
+        found = select_rows(data, record)
+        assert not found.held_out
+        assert found.trained_on == 70
+        assert len(found.fit) + len(found.cal) == len(data) - 70
+    assert select_rows(shuffled(TRAIN, FIT, CAL, OTHER), record).held_out
+
+
 def test_only_rows_that_were_trained_on() -> None:
     with pytest.raises(CalibrationError, match="all 30 rows were trained on"):
         select_rows(TRAIN[:30], RECORD)
@@ -103,6 +127,15 @@ def test_a_record_survives_its_bytes() -> None:
     np.testing.assert_array_equal(found.train, TRAIN)
     np.testing.assert_array_equal(found.fit, FIT)
     np.testing.assert_array_equal(found.cal, CAL)
+    assert len(found.kept) == 0
+
+
+def test_kept_rows_survive_the_bytes() -> None:
+    record = RowRecord(train=TRAIN, fit=OTHER[:5], cal=OTHER[5:], kept=CAL)
+    found = RowRecord.from_bytes(record.to_bytes(), record.counts())
+    assert found.counts() == record.counts()
+    np.testing.assert_array_equal(found.cal, OTHER[5:])
+    np.testing.assert_array_equal(found.kept, CAL)
 
 
 @pytest.mark.parametrize(
@@ -112,6 +145,9 @@ def test_a_record_survives_its_bytes() -> None:
         (RECORD.to_bytes(), RECORD.counts() | {"train": 71}),
         (RECORD.to_bytes(), {"train": 100}),
         (RECORD.to_bytes(), {"train": 130, "fit": -30, "cal": 0}),
+        (RECORD.to_bytes(), RECORD.counts() | {"kept": 1}),
+        (RECORD.to_bytes(), RECORD.counts() | {"other": 0}),
+        (RECORD.to_bytes(), {"train": 70, "fit": 10, "kept": 20}),
     ],
 )
 def test_a_record_that_does_not_fit_its_counts(content: bytes, counts: dict[str, int]) -> None:

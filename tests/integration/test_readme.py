@@ -9,12 +9,14 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from service.startup import free_ports
+from train.recipes import AUTO, RECIPES
 
 ROOT = Path(__file__).resolve().parents[2]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -130,7 +132,17 @@ def test_the_demo_keeps_its_promises(output: str, clone: Path) -> None:
     assert "service stopped, exit status 0" in output
 
 
+def first_column(text: str, heading: str) -> list[str]:
+    """The name that each row begins with, of the table whose first column has that heading."""
+    _, _, below = text.partition(f"\n| {heading} |")
+    rows = takewhile(lambda line: line.startswith("|"), below.splitlines()[2:])
+    return [re.split(r"[`/ ]+", row)[1] for row in rows]
+
+
 def test_the_recipes_and_rooms_it_names_exist() -> None:
     text = (ROOT / "README.md").read_text()
-    for room in re.findall(r"^\| `(\w+)/` \|", text, re.MULTILINE):
+    rooms = first_column(text, "room")
+    assert rooms
+    for room in rooms:
         assert (ROOT / room).is_dir(), room
+    assert sorted(first_column(text, "recipe")) == sorted((*RECIPES, AUTO))

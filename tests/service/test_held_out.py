@@ -7,52 +7,22 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from calibration.metrics import accuracy, ece, nll
-from calibration.rows import RowRecord
+from calibration.rows import is_in
 from calibration.table import TableError, floats_of, labels_of, logits_of, score_table
 from calibration.temperature import softmax
-from model.checkpoint import Checkpoint, save_model
-from model.classifier import GenerativeClassifier
-from model.config import FlowConfig, StageConfig
 from service.bundle import HISTORY, MANIFEST, Bundle
+from service.cli.calibrate import calibrate
 from service.cli.held_out import split_figures
-from train.config import TrainConfig
 from train.data import open_data
-from train.images import Images, load_images
-from train.run import train_new
-from train.run_file import ROWS_FILE
+from train.images import load_images
 
 Run = Callable[..., tuple[int, str, str]]
-
-QUICK = TrainConfig(recipe="digits", data="digits", epochs=1, batch_size=128, learning_rate=3e-3)
-
-
-@pytest.fixture(scope="module")
-def flow_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("flow") / "digits"
-    assert train_new(replace(QUICK, beta=0.0), out).finished
-    return out
-
-
-@pytest.fixture(scope="module")
-def resnet_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("resnet") / "digits"
-    assert train_new(replace(QUICK, kind="resnet"), out).finished
-    return out
-
-
-@pytest.fixture(scope="module")
-def digits_test(bundle: Bundle) -> Images:
-    def silent(rows: Any, *, total: int, label: str) -> Any:
-        return rows
-
-    return load_images(open_data("digits:test"), bundle.spec, bundle.class_labels, silent)
 
 
 def digits(root: Path, split: str, count: int, *, labelled: bool = True) -> Path:
@@ -117,6 +87,10 @@ def test_calibrate_writes_figures_down(
         recorded = json.loads((run / "run.json").read_text())
         assert figures["seconds"] == recorded["progress"]["seconds"]
         assert figures["parameters"] == recorded["parameters"]
+        assert figures["settings_that_differ"] == {"epochs": [4, 1], "batch_size": [64, 128]}
+    for flag in ("flow", "baseline"):
+        other = f"--{flag} was trained with other settings than the model: "
+        assert other + "epochs 1, not 4; batch_size 128, not 64\n" in said
 
 
 def test_test_figures_choose_nothing(
@@ -159,66 +133,62 @@ def test_rows_of_either_calibration_are_refused(
     assert "all 1437 rows were trained, fitted or calibrated on" in err
 
 
-def put_unfinished(folder: Path) -> None:
-    run = json.loads((folder / "run.json").read_text())
-    (folder / "run.json").write_text(json.dumps(run | {"progress": {"finished": False}}))
+@pytest.fixture(scope="module")
+def twice(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The bundle, recalibrated on 200 rows without labels."""
+    root = tmp_path_factory.mktemp("twice")
+    data = digits(root / "images", "test", 200, labelled=False)
+    calibrate(source=str(bundle.path), data=str(data), out=root / "new")
+    return Bundle.load(root / "new")
 
 
-def put_without_rows(folder: Path) -> None:
-    (folder / ROWS_FILE).unlink()
+def mixture(bundle: Bundle, root: Path) -> Path:
+    """80 rows that ``bundle`` was fitted or calibrated on, and the last 60 of the test split."""
+    record, rows = bundle.rows, list(open_data("digits"))
+    found = load_images(
+        open_data("digits"), bundle.spec, bundle.class_labels, lambda rows, **_: rows
+    )
+    known = is_in(found.digests, np.concatenate([record.fit[:40], record.cal[:40]]))
+    for row in [rows[i] for i in np.flatnonzero(known)] + list(open_data("digits:test"))[-60:]:
+        path = root / str(row.label) / Path(row.id).name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(row.image)
+    return root
 
 
-def put_other_model(folder: Path, **changes: Any) -> None:
-    stages = (StageConfig(downsample="haar", blocks=1, width=8),)
-    config = FlowConfig(**{"input_shape": (1, 8, 8), "n_classes": 10, "stages": stages, **changes})
-    labels = tuple("0123456789")
-    checkpoint = Checkpoint(classifier=GenerativeClassifier(config), class_labels=labels)
-    save_model(folder / "model", checkpoint)
-
-
-UNFIT_FLOWS: dict[str, tuple[Callable[[Path], None], str]] = {
-    "unfinished": (put_unfinished, "training has not finished"),
-    "without rows": (put_without_rows, "nobody can tell whether it was trained on the test rows"),
-    "levels": (put_other_model, "levels 256, but the model has 17"),
-    "shape": (lambda f: put_other_model(f, input_shape=(1, 28, 28)), "input_shape (1, 28, 28)"),
-    "stages": (lambda f: put_other_model(f, levels=17), "stages (StageConfig(blocks=1"),
-}
-
-
-@pytest.mark.parametrize("name", UNFIT_FLOWS)
-def test_an_unfit_flow(
-    oodgate: Run, checkpoint_dir: Path, flow_dir: Path, tmp_path: Path, name: str
+@pytest.mark.parametrize("labelled", [True, False])
+def test_rows_behind_a_kept_temperature_are_refused(
+    oodgate: Run, bundle: Bundle, twice: Bundle, tmp_path: Path, labelled: bool
 ) -> None:
-    copied = Path(shutil.copytree(flow_dir, tmp_path / "copied"))
-    change, message = UNFIT_FLOWS[name]
-    change(copied)
-    words = ("calibrate", checkpoint_dir, "--data", "digits", "--test", "digits:test")
-    code, _, err = oodgate(*words, "--flow", copied, "--out", tmp_path / "o")
-    assert code == 2
-    assert message in err
-    assert not (tmp_path / "o").exists()
+    """What fitted the temperature two calibrations ago is no test of it now."""
+    data = digits(tmp_path / "images", "test", 250, labelled=labelled)
+    words = ("--data", data, "--test", mixture(bundle, tmp_path / "mixed"))
+    out = tmp_path / "new"
+    code, said, _ = oodgate("calibrate", twice.path, *words, "--out", out)
+    assert code == 0
+    assert "refused 80 that were trained, fitted or calibrated on" in said
+    made = Bundle.load(out)
+    test = made.manifest.metrics["test"]
+    assert (test["rows"], test["refused"]) == (60, 80)
+    assert made.calibration.posterior_borrowed is not labelled
+    assert len(made.rows.kept) == (0 if labelled else 430)
 
 
-@pytest.mark.parametrize("flag", ["--flow", "--baseline"])
-def test_a_comparison_that_was_trained_on_test_rows(
-    oodgate: Run,
-    checkpoint_dir: Path,
-    flow_dir: Path,
-    resnet_dir: Path,
-    digits_test: Images,
-    tmp_path: Path,
-    flag: str,
+def test_check_knows_rows_behind_a_kept_temperature(
+    oodgate: Run, bundle: Bundle, twice: Bundle, tmp_path: Path
 ) -> None:
-    source = flow_dir if flag == "--flow" else resnet_dir
-    copied = Path(shutil.copytree(source, tmp_path / "copied"))
-    counts = json.loads((copied / "run.json").read_text())["rows"]
-    record = RowRecord.from_bytes((copied / ROWS_FILE).read_bytes(), counts)
-    leaked = np.concatenate([record.train[3:], digits_test.digests[:3]])
-    (copied / ROWS_FILE).write_bytes(replace(record, train=leaked).to_bytes())
-    words = ("calibrate", checkpoint_dir, "--data", "digits", "--test", "digits:test")
-    code, _, err = oodgate(*words, flag, copied, "--out", tmp_path / "o")
-    assert code == 2
-    assert "was trained on 3 of the 360 test rows" in err
+    assert twice.calibration.temperature == bundle.calibration.temperature
+    assert twice.manifest.data["rows"] == {"train": 1007, "fit": 100, "cal": 100, "kept": 430}
+    words = ("inspect", twice.path, "--check", mixture(bundle, tmp_path / "mixed"))
+    found = json.loads(oodgate(*words, "--json")[1])
+    assert {name: found[name] for name in ("train", "fit", "cal", "kept", "new")} == {
+        "train": 0,
+        "fit": 0,
+        "cal": 0,
+        "kept": 80,
+        "new": 60,
+    }
+    assert "fitted earlier 80, for temperature and prediction sets" in oodgate(*words)[1]
 
 
 ERRORS = {
@@ -253,7 +223,7 @@ def test_anyone_can_check(oodgate: Run, bundle: Bundle, tmp_path: Path) -> None:
     code, out, _ = oodgate("inspect", bundle.path, "--check", "digits:test", "--json")
     assert code == 0
     expected = {"name": "digits", "version": bundle.version, "data": "digits:test", "rows": 360}
-    nothing = {"train": 0, "fit": 0, "cal": 0, "new": 360, "init": None}
+    nothing = {"train": 0, "fit": 0, "cal": 0, "kept": 0, "new": 360, "init": None}
     assert json.loads(out) == expected | nothing
     code, out, _ = oodgate("inspect", bundle.path, "--check", "digits")
     assert code == 0
@@ -264,6 +234,7 @@ def test_anyone_can_check(oodgate: Run, bundle: Bundle, tmp_path: Path) -> None:
         "215",
     )
     assert lines["new"] == "0"
+    assert "fitted earlier" not in out
     mixed = digits(digits(tmp_path / "flat", "test", 5, labelled=False), "train", 7, labelled=False)
     code, out, _ = oodgate("inspect", bundle.path, "--check", mixed, "--json")
     found = json.loads(out)

@@ -7,9 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from train.config import TrainConfig
-from train.run import train_new
-
 Run = Callable[..., tuple[int, str, str]]
 
 
@@ -18,14 +15,6 @@ def folder_of_junk(root: Path) -> None:
     for i in range(65):
         (root / f"{i:02d}").mkdir(parents=True)
         (root / f"{i:02d}" / "x.png").write_bytes(b"junk")
-
-
-@pytest.fixture(scope="module")
-def resnet_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("resnet") / "digits"
-    config = TrainConfig(recipe="digits", data="digits", kind="resnet", epochs=1, batch_size=128)
-    assert train_new(config, out).finished
-    return out
 
 
 DENSITY = "a ResNet baseline, which has no density and is for comparisons (oodgate calibrate"
@@ -48,6 +37,10 @@ ERRORS = {
     "out is below a file": (
         "train --data digits --recipe digits --out {tmp}/file/o",
         "is a file, expected a folder; choose another",
+    ),
+    "a bundle below a file": (
+        "calibrate {checkpoint} --data {tmp}/junk --out {tmp}/file/deep/o",
+        "/file is a file, expected a folder; choose another --out",
     ),
     "baseline to calibrate": ("calibrate {resnet} --data digits --out {tmp}/o", DENSITY),
     "baseline to score": ("score {resnet} --data digits --local --out {tmp}/o", DENSITY),
