@@ -3,8 +3,10 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup-done
+FREIA := $(VENV)/.freia-done
+SECONDS ?= 600
 
-.PHONY: help setup lint types format test test-fast test-integration demo bench bench-model bench-serving protos lock clean
+.PHONY: help setup lint types format test test-fast test-integration demo bench bench-model bench-cifar bench-serving protos lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -41,14 +43,24 @@ test-integration: setup ## starts real Ray, HAProxy and the command line
 demo: setup ## train, calibrate, serve and ask, on scikit-learn's digits
 	$(BIN)/python -m tests.demo.demo
 
-bench: bench-model bench-serving ## both, ratios of interleaved rounds with their spread; BUNDLE=...
+# one at a time, or they would slow each other; the short one first, which may refuse its BUNDLE
+.NOTPARALLEL: bench
+bench: $(if $(BUNDLE),bench-serving) bench-model ## the network and, with BUNDLE=..., serving
+	@$(if $(BUNDLE),:,echo 'serving was left out: make bench-serving BUNDLE=runs/digits-bundle (see make demo)')
 
-bench-model: setup ## speed and memory of the network, against FrEIA and torchvision
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
-	$(BIN)/python -m tests.bench.model --out build/bench/model.json
+bench-model: $(FREIA) ## speed and memory of the network, against FrEIA and torchvision
+	$(BIN)/python -m tests.bench.model
+
+bench-cifar: $(if $(DATA),$(FREIA)) ## accuracy after equal SECONDS against the published network; DATA=.../train.parquet
+	@test -n '$(DATA)' || { echo 'make bench-cifar: expected DATA=../shared/data/cifar10/train.parquet'; exit 1; }
+	$(BIN)/python -m tests.bench.published_cifar --data '$(DATA)' --seconds $(SECONDS)
 
 bench-serving: setup ## what serving costs beside the model; BUNDLE=... (made by make demo)
 	$(BIN)/python -m tests.bench.serving $(BUNDLE)
+
+$(FREIA): $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	touch $@
 
 protos: setup ## generate service/protos/*_pb2*
 	$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. --grpc_python_out=. service/protos/classifier.proto

@@ -9,7 +9,8 @@ freed, workspaces inside an operator are not seen; on CUDA the allocator says wh
 from __future__ import annotations
 
 import weakref
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -19,12 +20,14 @@ from torch.utils._pytree import tree_leaves
 
 from model.classifier import GenerativeClassifier
 from model.config import FlowConfig, StageConfig
-from tests.bench.pairs import Step, compare
+from model.scoring import default_device
+from tests.bench.pairs import Pace, Spread, Step, compare
 from train.objective import ib_loss
 
 DEPTHS = (8, 16, 32)
 BATCH = 64
 PAIRS = 7
+TARGET = "32 couplings over 8 with recompute: target 1.2, aim 1.05"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,33 +126,67 @@ def activation_memory(
     return rows
 
 
-def growth(rows: list[Row], recompute: bool) -> float:
+def growth(rows: Iterable[Row], recompute: bool) -> float:
     """Peak of the deepest flow relative to that of the shallowest."""
-    peaks = [row.peak_bytes for row in rows if row.recompute == recompute]
-    return peaks[-1] / peaks[0]
+    peaks = {row.blocks: row.peak_bytes for row in rows if row.recompute == recompute}
+    return peaks[max(peaks)] / peaks[min(peaks)]
 
 
-def time_ratio(device: torch.device, blocks: int, batch: int = BATCH) -> float:
-    """Duration of a step with recompute over that of an ordinary one: median of pairs."""
-    ordinary, recomputed = (
-        training_step(bench_config(blocks), device, recompute, batch) for recompute in (False, True)
+def time_ratio(device: torch.device, blocks: int, batch: int, rounds: int) -> Spread:
+    """Duration of a step with recompute over that of an ordinary one."""
+    ways = {
+        name: training_step(bench_config(blocks), device, recompute, batch)
+        for name, recompute in (("recompute", True), ("ordinary", False))
+    }
+    found = compare("", ways, images=batch, pace=Pace(rounds=rounds, least_s=0.0))
+    return found.timings[1].ratio
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActivationMemory:
+    """Peaks and durations at each depth, with and without recompute."""
+
+    batch: int
+    rows: tuple[Row, ...]
+    time_ratios: dict[int, Spread]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "title": "activation memory of a training step",
+            "batch": self.batch,
+            "peak_bytes": [asdict(row) for row in self.rows],
+            "depths": sorted(self.time_ratios),
+            "growth": {"ordinary": growth(self.rows, False), "recompute": growth(self.rows, True)},
+            "target": TARGET,
+            "time_ratio": {str(n): asdict(ratio) for n, ratio in self.time_ratios.items()},
+        }
+
+    def __str__(self) -> str:
+        peaks = {(row.blocks, row.recompute): row.peak_bytes / 2**20 for row in self.rows}
+        lines = [
+            f"activation memory, batch {self.batch}, MiB at the peak of a step [{TARGET}]",
+            "  couplings  ordinary  recompute  time ratio",
+        ]
+        for blocks, ratio in sorted(self.time_ratios.items()):
+            ordinary, recomputed = peaks[blocks, False], peaks[blocks, True]
+            lines.append(f"  {blocks:9}  {ordinary:8.1f}  {recomputed:9.1f}  {ratio}")
+        grown = (growth(self.rows, False), growth(self.rows, True))
+        return "\n".join([*lines, "  {:>9}  {:8.3f}  {:9.3f}".format("growth", *grown)])
+
+
+def measure(
+    device: torch.device, *, depths: tuple[int, ...], batch: int, rounds: int
+) -> ActivationMemory:
+    """Everything that there is to say, in a minute or so."""
+    return ActivationMemory(
+        batch=batch,
+        rows=tuple(activation_memory(device, depths, batch)),
+        time_ratios={blocks: time_ratio(device, blocks, batch, rounds) for blocks in depths},
     )
-    ways = {"ordinary": ordinary, "recompute": recomputed}
-    found = compare("", ways, images=batch, rounds=PAIRS, least_s=0.0)
-    return 1 / found.timings[1].ratio.median
 
 
 def main() -> None:
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    rows = activation_memory(device)
-    peaks = {(row.blocks, row.recompute): row.peak_bytes / 2**20 for row in rows}
-    print(f"{device}, batch {BATCH}, peak MiB of one step above its start\n")
-    print("couplings  ordinary  recompute  time ratio")
-    for blocks in DEPTHS:
-        ratio = time_ratio(device, blocks)
-        ordinary, recomputed = peaks[blocks, False], peaks[blocks, True]
-        print(f"{blocks:9}  {ordinary:8.1f}  {recomputed:9.1f}  {ratio:10.2f}")
-    print(f"32 over 8  {growth(rows, False):8.3f}  {growth(rows, True):9.3f}")
+    print(measure(default_device(), depths=DEPTHS, batch=BATCH, rounds=PAIRS))
 
 
 if __name__ == "__main__":

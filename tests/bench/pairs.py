@@ -6,14 +6,25 @@ A ratio is taken within each round and reported as the median over the rounds wi
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from time import perf_counter
 from typing import Any
 
 import torch
 
 Step = Callable[[], object]
+
+#: Rounds by which a way is chosen; a ratio takes more.
+CHOOSING_ROUNDS = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pace:
+    """How long to measure: in each of ``rounds`` every way for at least ``least_s`` seconds."""
+
+    rounds: int
+    least_s: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +56,7 @@ class Timing:
 class Comparison:
     """Ways to do the same step, the first being the baseline; ``images`` are done in a step.
 
-    ``target`` says what ratio is wanted, ``note`` what was left out and why.
+    ``target`` says what ratio is wanted, ``note`` what was chosen or left out, and why.
     """
 
     title: str
@@ -67,7 +78,7 @@ class Comparison:
         for timing in self.timings:
             rate = self.images / timing.seconds.median
             ratio = "baseline" if timing is self.timings[0] else str(timing.ratio)
-            lines.append(f"  {timing.name:34} {rate:9.1f} images/s   {ratio}")
+            lines.append(f"  {timing.name:50} {rate:9.1f} images/s   {ratio}")
         return "\n".join([*lines, *([f"  ({self.note})"] if self.note else [])])
 
 
@@ -76,29 +87,22 @@ def compare(
     ways: Mapping[str, Step],
     *,
     images: int,
-    rounds: int,
-    least_s: float,
+    pace: Pace,
     target: str = "",
     note: str = "",
 ) -> Comparison:
-    """Time each way ``rounds`` times in turn, each time for at least ``least_s`` seconds.
+    """Time the ways in turn; the first is the baseline.
 
-    Every way runs before the clock starts, so compilation is not counted; one that fails then is
-    left out, with its error in the note. The first way is the baseline and may not fail.
+    Every way runs before the clock starts, so compilation is not counted.
     """
-    repeats: dict[str, int] = {}
+    repeats = {}
     for name, step in ways.items():
-        try:
-            _seconds(step, 2)
-            repeats[name] = max(1, round(least_s / _seconds(step, 1)))
-        except Exception as error:  # a compiler may fail in any way, and that is a result
-            if not repeats:
-                raise
-            note += f"; {name}: {type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
-    taken: dict[str, list[float]] = {name: [] for name in repeats}
-    for _ in range(rounds):
-        for name, count in repeats.items():
-            taken[name].append(_seconds(ways[name], count))
+        seconds_of(step, 2)
+        repeats[name] = max(1, round(pace.least_s / seconds_of(step, 1)))
+    taken: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(pace.rounds):
+        for name, step in ways.items():
+            taken[name].append(seconds_of(step, repeats[name]))
     baseline = next(iter(taken.values()))
     timings = tuple(
         Timing(
@@ -109,23 +113,25 @@ def compare(
         for name, seconds in taken.items()
     )
     return Comparison(
-        title=title,
-        images=images,
-        rounds=rounds,
-        timings=timings,
-        target=target,
-        note=note.removeprefix("; "),
+        title=title, images=images, rounds=pace.rounds, timings=timings, target=target, note=note
     )
 
 
-def _seconds(step: Step, repeats: int) -> float:
+def fastest(ways: Mapping[str, Step], pace: Pace) -> str:
+    """The name of the fastest way, by a few rounds of its own that no ratio is taken from."""
+    choosing = Pace(rounds=CHOOSING_ROUNDS, least_s=pace.least_s / 2)
+    found = compare("", ways, images=1, pace=choosing)
+    return min(found.timings, key=lambda timing: timing.seconds.median).name
+
+
+def seconds_of(step: Step, repeats: int = 1) -> float:
     """Mean seconds of a step; waits for the GPU where there is one."""
     _wait()
-    began = time.perf_counter()
+    began = perf_counter()
     for _ in range(repeats):
         step()
     _wait()
-    return (time.perf_counter() - began) / repeats
+    return (perf_counter() - began) / repeats
 
 
 def _wait() -> None:
