@@ -20,6 +20,7 @@ from model.classifier import GenerativeClassifier
 from model.config import FlowConfig
 from model.image import InputSpec
 from model.size import flow_values
+from model.transforms import Permutation
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "weights.safetensors"
@@ -51,12 +52,8 @@ class Checkpoint:
         return InputSpec(shape=config.input_shape, levels=config.levels)
 
 
-def config_bytes(config: FlowConfig, class_labels: tuple[str, ...]) -> bytes:
-    """The content of ``config.json``."""
-    return _config_bytes({"flow": config.to_dict()}, class_labels)
-
-
-def _config_bytes(architecture: Mapping[str, Any], class_labels: tuple[str, ...]) -> bytes:
+def config_bytes(architecture: Mapping[str, Any], class_labels: tuple[str, ...]) -> bytes:
+    """The content of ``config.json``; ``architecture``: a configuration under its kind's name."""
     data = {"schema_version": SCHEMA_VERSION, **architecture, "classes": list(class_labels)}
     return json.dumps(data, indent=2, ensure_ascii=False).encode() + b"\n"
 
@@ -81,7 +78,7 @@ def write_files(
 ) -> None:
     """Write a model of any kind; ``architecture``: its configuration under the kind's name."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(folder / CONFIG_FILE, _config_bytes(architecture, class_labels))
+    write_atomic(folder / CONFIG_FILE, config_bytes(architecture, class_labels))
     write_atomic(folder / WEIGHTS_FILE, weights_bytes(classifier))
 
 
@@ -125,7 +122,18 @@ def parse_model(config: bytes, weights: bytes) -> Checkpoint:
     state = parse_weights(weights, flow_values(flow))
     classifier = GenerativeClassifier(flow)
     load_fitting(classifier, state)
+    _check_permutations(classifier)
     return Checkpoint(classifier=classifier.eval(), class_labels=labels)
+
+
+def _check_permutations(classifier: GenerativeClassifier) -> None:
+    """Another index than a permutation would make a density of what is none, or fail in use."""
+    for name, module in classifier.flow.named_modules():
+        if isinstance(module, Permutation):
+            try:
+                module.check()
+            except ValueError as error:
+                raise CheckpointError(f"{WEIGHTS_FILE}: flow.{name}: {error}") from error
 
 
 def parse_config(content: bytes) -> dict[str, Any]:

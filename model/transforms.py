@@ -145,9 +145,14 @@ class Permutation(Transform):
 
     def __init__(self, index: Tensor) -> None:
         super().__init__()
-        if not torch.equal(index.sort().values, torch.arange(len(index))):
-            raise ValueError(f"{index.tolist()} is not a permutation of 0..{len(index) - 1}")
         self.register_buffer("index", index)
+        self.check()
+
+    def check(self) -> None:
+        """Raise ``ValueError`` where the index, given or loaded, takes a channel twice or none."""
+        found = self.index
+        if not torch.equal(found.sort().values.cpu(), torch.arange(len(found))):
+            raise ValueError(f"{found.tolist()} is not a permutation of 0..{len(found) - 1}")
 
     def forward(self, x: Tensor) -> Transformed:
         return x.index_select(1, self.index), _no_ladj(x)

@@ -33,11 +33,12 @@ CONFIG = FlowConfig(
     seed=3,
 )
 LABELS = ("cat", "Ünïcode ☂")
+ARCHITECTURE = {"flow": CONFIG.to_dict()}
 
 
 @pytest.fixture
 def files() -> tuple[bytes, bytes]:
-    return config_bytes(CONFIG, LABELS), weights_bytes(GenerativeClassifier(CONFIG))
+    return config_bytes(ARCHITECTURE, LABELS), weights_bytes(GenerativeClassifier(CONFIG))
 
 
 @pytest.fixture
@@ -81,7 +82,10 @@ def test_a_model_survives_the_disk(tmp_path: Path) -> None:
 
 
 def test_equal_models_are_equal_bytes(files: tuple[bytes, bytes]) -> None:
-    assert files == (config_bytes(CONFIG, LABELS), weights_bytes(GenerativeClassifier(CONFIG)))
+    assert files == (
+        config_bytes(ARCHITECTURE, LABELS),
+        weights_bytes(GenerativeClassifier(CONFIG)),
+    )
 
 
 @pytest.mark.parametrize("missing", [CONFIG_FILE, WEIGHTS_FILE])
@@ -252,3 +256,16 @@ def test_weights_that_are_no_numbers_are_refused(files: tuple[bytes, bytes]) -> 
     state["class_means.weight"][0, 0] = float("nan")
     with pytest.raises(CheckpointError, match="class_means"):
         parse_model(files[0], save(state))
+
+
+@pytest.mark.parametrize("index", [0, 99, -1])
+def test_an_index_that_permutes_nothing_is_refused(files: tuple[bytes, bytes], index: int) -> None:
+    """All channels from one place, or from places that do not exist."""
+    config, weights = files
+    state = load(weights)
+    name = next(name for name in state if name.endswith(".index"))
+    state[name] = torch.full_like(state[name], index)
+    with pytest.raises(
+        CheckpointError, match=rf"{name.removesuffix('.index')}: .* no.* permutation"
+    ):
+        parse_model(config, save(state))
