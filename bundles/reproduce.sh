@@ -23,13 +23,13 @@ train() { # RUN FLAGS...: begin it, or go on with it
 case $name in
   fashion-mnist)
     train fashion-mnist --recipe fashion-mnist
-    train fashion-mnist-flow --recipe fashion-mnist --beta 0 --epochs 4
+    train fashion-mnist-flow --recipe fashion-mnist --beta 0 --epochs 4 --init "$runs/fashion-mnist"
     ;;
   cifar10)
     # first a good density, then more weight on the classes
     train cifar10-begun --recipe cifar10 --beta 1 --dropout 0 --epochs 16
     train cifar10 --recipe cifar10 --beta 8 --dropout 0.05 --epochs 10 --init "$runs/cifar10-begun"
-    train cifar10-flow --recipe cifar10 --beta 0 --epochs 4
+    train cifar10-flow --recipe cifar10 --beta 0 --epochs 4 --init "$runs/cifar10-begun"
     ;;
   *)
     echo "$name: expected fashion-mnist or cifar10" >&2

@@ -25,6 +25,7 @@ from model.checkpoint import (
 from model.classifier import GenerativeClassifier
 from model.config import FlowConfig
 from train.ancestor import MANIFEST
+from train.run_file import read_run
 
 
 def fine_tuned(source: Path, flow: FlowConfig, class_labels: Sequence[str]) -> GenerativeClassifier:
@@ -59,7 +60,8 @@ def fine_tuned(source: Path, flow: FlowConfig, class_labels: Sequence[str]) -> G
 def provenance(source: Path) -> dict[str, Any]:
     """What a model is known by wherever it lies: ``weights_sha256``; a bundle's name and version.
 
-    ``name`` and ``version`` are None for a checkpoint.
+    ``name`` and ``version`` are None for a checkpoint. ``seconds`` that it was trained, with those
+    of the model that it began with itself; None where nothing says so.
     """
     origin: dict[str, Any] = {"name": None, "version": None}
     content = _manifest(source)
@@ -67,7 +69,20 @@ def provenance(source: Path) -> dict[str, Any]:
         name = _parsed(source, content).get("name")
         origin = {"name": name, "version": hashlib.sha256(content).hexdigest()[:12]}
     weights = read_model(_model_folder(source))[1]
-    return {**origin, "weights_sha256": hashlib.sha256(weights).hexdigest()}
+    digest = hashlib.sha256(weights).hexdigest()
+    return {**origin, "weights_sha256": digest, "seconds": _seconds(source, content)}
+
+
+def _seconds(source: Path, manifest: bytes | None) -> float | None:
+    try:
+        if manifest is not None:
+            training = _parsed(source, manifest)["training"]
+        else:
+            training = read_run(_model_folder(source).absolute().parent)
+        before = training["init"]["seconds"] if training.get("init") else 0.0
+        return float(training["progress"]["seconds"] + before)
+    except (CheckpointError, KeyError, TypeError):  # a model alone, or of an earlier version
+        return None
 
 
 def _load_sealed(source: Path) -> Checkpoint:

@@ -129,10 +129,12 @@ def _origin(bundle: Bundle) -> list[tuple[str, str]]:
 
 def _training(training: Mapping[str, Any]) -> str:
     settings, progress = training["config"], training["progress"]
+    before = (training.get("init") or {}).get("seconds")
+    begun = f", begun with a model of {before:.0f} s" if before else ""
     return (
         f"recipe {settings['recipe']}, beta {settings['beta']} (beta x D "
         f"{training['beta_times_dim']}), seed {settings['seed']}, {settings['epochs']} epochs "
-        f"in {progress['seconds']:.0f} s on {training['device']}"
+        f"in {progress['seconds']:.0f} s on {training['device']}{begun}"
     )
 
 

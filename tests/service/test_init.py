@@ -46,8 +46,10 @@ def test_a_bundle_by_name_is_recorded(
     run = read_run(out)
     assert run["config"]["init"] == bundle.path.name
     weights = hashlib.sha256((bundle.path / MODEL_WEIGHTS).read_bytes()).hexdigest()
+    before = bundle.manifest.training["progress"]["seconds"]
     origin = {"name": "digits", "version": bundle.version, "weights_sha256": weights}
-    assert run["init"] == origin
+    assert run["init"] == {**origin, "seconds": before}
+    assert provenance(out)["seconds"] == before + run["progress"]["seconds"]
     assert run["progress"]["finished"] is True
     assert _started_from(run) == f"digits@{bundle.version}"
 
@@ -58,10 +60,16 @@ def test_a_checkpoint_is_known_by_its_weights(checkpoint_dir: Path) -> None:
         "name": None,
         "version": None,
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
+        "seconds": read_run(checkpoint_dir)["progress"]["seconds"],
     }
     assert provenance(checkpoint_dir) == expected
     assert _started_from({"config": {"init": "runs/x"}, "init": expected}) == "runs/x"
     assert _started_from({"config": {}}) is None
+
+
+def test_a_model_alone_says_nothing_of_its_training(checkpoint_dir: Path, tmp_path: Path) -> None:
+    shutil.copytree(checkpoint_dir / "model", tmp_path / "alone")
+    assert provenance(tmp_path / "alone")["seconds"] is None
 
 
 @pytest.mark.parametrize("inside", [".", "model"])
@@ -88,3 +96,12 @@ def test_the_command_checks_the_whole_seal(oodgate: Run, copied: Path, tmp_path:
     assert code == 2
     assert err.startswith(f"error: {copied}: {MANIFEST} and {SEAL} disagree")
     assert not (tmp_path / "o").exists()
+
+
+def test_the_card_counts_what_came_before(oodgate: Run, bundle_dir: Path, tmp_path: Path) -> None:
+    tuned, sealed = tmp_path / "tuned", tmp_path / "sealed"
+    assert oodgate(*WORDS, bundle_dir, "--out", tuned)[0] == 0
+    assert oodgate("calibrate", tuned, "--data", "digits", "--out", sealed)[0] == 0
+    seconds = Bundle.load(sealed).manifest.training["init"]["seconds"]
+    _, out, _ = oodgate("inspect", sealed)
+    assert f"begun with a model of {seconds:.0f} s" in out
