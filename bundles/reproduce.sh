@@ -2,8 +2,8 @@
 # Train and seal a bundle that ships, again: bundles/reproduce.sh fashion-mnist|cifar10 DATA [RUNS]
 #
 # DATA: folder of train.parquet and test.parquet. RUNS: where runs and the bundle are put, runs/ship
-# if left out. What was stopped goes on; a finished run is kept. Hours on a CPU core; train/LOG.md
-# has the figures of each stage, a bundle's manifest the versions and the commit.
+# if left out. What was stopped goes on; what is finished is kept. Hours on a CPU core; train/LOG.md
+# has the figures of each stage.
 set -euo pipefail
 
 if [ $# -lt 2 ] || [ ! -f "$2/train.parquet" ] || [ ! -f "$2/test.parquet" ]; then
@@ -37,5 +37,6 @@ case $name in
     ;;
 esac
 train "$name-flow" --beta 0 --epochs 3 --init "$runs/$name-begun"
+[ -f "$runs/$name-bundle/manifest.json" ] && exit
 oodgate calibrate "$runs/$name" --data "$data/train.parquet" --test "$data/test.parquet" \
   --flow "$runs/$name-flow" --out "$runs/$name-bundle"

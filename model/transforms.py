@@ -152,7 +152,10 @@ class Permutation(Transform):
         """Raise ``ValueError`` where the index, given or loaded, takes a channel twice or none."""
         found = self.index
         if not torch.equal(found.sort().values.cpu(), torch.arange(len(found))):
-            raise ValueError(f"{found.tolist()} is not a permutation of 0..{len(found) - 1}")
+            strange = sorted(set(range(len(found))) ^ set(found.tolist()))[:5]
+            raise ValueError(
+                f"index is not a permutation of 0..{len(found) - 1}: {strange} missing or too many"
+            )
 
     def forward(self, x: Tensor) -> Transformed:
         return x.index_select(1, self.index), _no_ladj(x)

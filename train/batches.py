@@ -20,7 +20,7 @@ from train.augment import augment
 from train.config import TrainConfig
 from train.images import Images
 
-#: Share of a GPU's memory that the decoded data set may take, to be indexed there.
+#: Share of a GPU's free memory that the decoded data set may take, to be indexed there.
 RESIDENT_SHARE = 0.15
 
 
@@ -134,6 +134,5 @@ def _near(pixels: Tensor, device: torch.device) -> Tensor:
     """Pixels on the GPU where they fit well, so that no batch waits for a copy."""
     if device.type != "cuda":
         return pixels
-    # of all its memory: a run that goes on must decide as it did when it began
-    _, total = torch.cuda.mem_get_info(device)
-    return pixels.to(device) if pixels.nbytes < RESIDENT_SHARE * total else pixels
+    free, _ = torch.cuda.mem_get_info(device)
+    return pixels.to(device) if pixels.nbytes < RESIDENT_SHARE * free else pixels

@@ -81,7 +81,12 @@ def _seconds(source: Path, manifest: bytes | None) -> float | None:
             training = read_run(_model_folder(source).absolute().parent)
         before = training["init"]["seconds"] if training.get("init") else 0.0
         return float(training["progress"]["seconds"] + before)
-    except (CheckpointError, KeyError, TypeError):  # a model alone, or of an earlier version
+    except (
+        CheckpointError,
+        AttributeError,
+        KeyError,
+        TypeError,
+    ):  # a model alone, or of an earlier version
         return None
 
 

@@ -21,7 +21,7 @@ from types import FrameType
 import torch
 from torch import nn
 
-from model.checkpoint import write_atomic
+from model.checkpoint import CheckpointError, write_atomic
 from train.batch_sizes import INITIAL_IMAGES, images_at_once
 from train.batches import Batch, Batches, mixed_seed
 from train.config import TrainConfig
@@ -94,7 +94,7 @@ class Trainer:
     def start(self) -> Counters:
         """Data-dependent initialisation on the first rows, for a run that begins."""
         if self._world.rank == 0:
-            _forget_after(self._out / HISTORY_FILE, 0)  # another run's, were there one
+            (self._out / HISTORY_FILE).unlink(missing_ok=True)  # another run's, were there one
         if not self._config.init:
             dim = self._learner.classifier.config.dim
             self._learner.initialise(self._batches.first(images_at_once(dim, INITIAL_IMAGES)))
@@ -255,7 +255,12 @@ def _forget_after(history: Path, step: int) -> None:
         return
     lines = history.read_text().splitlines(keepends=True)
     whole = [line for line in lines if line.endswith("\n")]
-    kept = [line for line in whole if json.loads(line)["step"] <= step]
+    try:
+        kept = [line for line in whole if json.loads(line)["step"] <= step]
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{history}: not the log of a run ({error!r}): move it away to go on without it"
+        ) from error
     write_atomic(history, "".join(kept).encode())
 
 

@@ -39,6 +39,7 @@ from train.cost import (
     describe_expectation,
     estimate,
     expected,
+    is_out_of_memory,
     out_of_memory,
 )
 from train.data import DataError, ImageRows, labelled, open_data
@@ -130,31 +131,48 @@ def run_trainer(
     torch.backends.cudnn.deterministic = True  # a run that goes on ends with the same weights
     if config.compile:
         check_compiler(default_device())
+    try:
+        return _trained(config, out, world, stop_at)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise out_of_memory(config, default_device()) from error
+
+
+def _trained(config: TrainConfig, out: Path, world: World, stop_at: int | None) -> Stopped:
     going_on = world.any((out / RUN_FILE).exists())
     shown = world.rank == 0
     classifier, rows = _recalled(config, out, shown) if going_on else _begun(config, shown)
     classifier = classifier.to(default_device())
     if shown and not going_on:
-        _say_cost(config, classifier, len(rows.images))
-        out.mkdir(parents=True, exist_ok=True)
-        write_atomic(out / ROWS_FILE, rows.record.to_bytes())
-        begun = facts(config, classifier, rows.class_labels, rows.record)
-        write_run(out, {**begun, **origin(config)})
-    elif shown:
-        run = read_run(out)
-        write_run(out, {**run, "resumed": [*run.get("resumed", []), surroundings()]})
+        _write_begun(config, out, classifier, rows)
     trainer = Trainer(config, classifier, rows.images, rows.fit_images, out, world=world)
+    counters = trainer.resume() if going_on else trainer.start()
+    if shown and going_on:
+        _note_resumption(out)
     try:
-        stopped = trainer.run(trainer.resume() if going_on else trainer.start(), stop_at)
+        stopped = trainer.run(counters, stop_at)
     except TrainingDivergedError:
         # what is left in the folder is the last good model, not none
         trainer.resume()
         if shown:
             _save_classifier(out, trainer.kept, rows)
         raise
-    except torch.OutOfMemoryError as error:
-        raise out_of_memory(config, classifier.device) from error
     return _finish(out, config, rows, trainer.kept, stopped) if shown else stopped
+
+
+def _write_begun(config: TrainConfig, out: Path, classifier: Classifier, rows: TrainingSet) -> None:
+    """Say what the run will take, then make its folder."""
+    _say_cost(config, classifier, len(rows.images))
+    out.mkdir(parents=True, exist_ok=True)
+    write_atomic(out / ROWS_FILE, rows.record.to_bytes())
+    begun = facts(config, classifier, rows.class_labels, rows.record)
+    write_run(out, {**begun, **origin(config)})
+
+
+def _note_resumption(out: Path) -> None:
+    run = read_run(out)
+    write_run(out, {**run, "resumed": [*run.get("resumed", []), surroundings()]})
 
 
 def _begun(config: TrainConfig, shown: bool) -> tuple[Classifier, TrainingSet]:

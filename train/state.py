@@ -56,6 +56,8 @@ def load_state(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer) 
         _load_moments(optimizer, _under("optimizer.", tensors))
         counters = {name: json.loads(value) for name, value in metadata.items()}
         return Counters(**{**counters, "sums": tuple(counters["sums"])})
+    except torch.OutOfMemoryError:
+        raise
     except _NO_STATE as error:
         said = str(error).partition("\n")[0]  # torch goes on to list every tensor
         raise CheckpointError(

@@ -1,8 +1,8 @@
 """Finished runs that a model is held against: a flow trained with beta 0, a ResNet.
 
 They must be alike in all but what is compared, so another input, architecture or set of classes is
-refused; what else they were trained with may differ and is said. A run that started from another
-model (``init``) records its own training rows alone.
+refused; what else they were trained with, rows and settings, may differ and is said. A run that
+started from another model (``init``) records its own training rows alone.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from calibration.rows import Digests, RowRecord, is_in
 from model.checkpoint import CheckpointError, load_model
 from service.cli.source import Source, finished_run
 from train.baselines import load_baseline, matched_resnet
+from train.config import TrainConfig
 from train.images import Images
 from train.learner import Classifier
 from train.run import MODEL_FOLDER
@@ -107,8 +108,10 @@ def open_flow(folder: Path, model: Source) -> Comparison:
             f"{source} was trained with beta {beta:g}, expected 0, a plain flow: train one by "
             "oodgate train --beta 0"
         )
-    classifier = load_model(folder / MODEL_FOLDER).classifier
+    flow = load_model(folder / MODEL_FOLDER)
+    classifier = flow.classifier
     _refuse_other_input(source, classifier, model)
+    _refuse_other(source, "classes", flow.class_labels, model.checkpoint.class_labels)
     expected = model.checkpoint.classifier.config.stages
     _refuse_other(source, "stages", classifier.config.stages, expected)
     return _comparison(source, folder, classifier, run, model)
@@ -131,22 +134,45 @@ def open_baseline(folder: Path, model: Source) -> Comparison:
 def _comparison(
     source: str, folder: Path, classifier: Classifier, run: dict[str, Any], model: Source
 ) -> Comparison:
+    trained_on = _trained_on(folder, run)
     return Comparison(
         source=source,
         classifier=classifier,
         run=run,
-        trained_on=_trained_on(folder, run),
+        trained_on=trained_on,
         settings_that_differ=_differences(
             _settings(model.training, model.checkpoint.classifier), _settings(run, classifier)
-        ),
+        )
+        | _other_rows(model.record.train, trained_on),
     )
+
+
+def _other_rows(ours: Digests, theirs: Digests) -> dict[str, list[Any]]:
+    """Nothing where both were trained on the same rows; else how many, and how many of ours."""
+    shared = int(is_in(ours, theirs).sum())
+    if shared == len(ours) == len(theirs):
+        return {}
+    return {"training_rows": [f"{len(ours):,}", f"{len(theirs):,}, {shared:,} of them the same"]}
 
 
 def _settings(run: Mapping[str, Any], classifier: Classifier) -> dict[str, Any]:
     """How a run was trained, and what of an architecture is not compared as ``stages``."""
-    config, architecture = run_config(run), classifier.config.to_dict()
+    config, architecture = _config_of(run), classifier.config.to_dict()
     settings = {name: getattr(config, name) for name in SETTINGS}
+    # by its weights where they are known: one path may hold two models, and two the same
+    settings["init"] = (run.get("init") or {}).get("weights_sha256", config.init)
     return {**{n: v for n, v in architecture.items() if n != "stages"}, **settings}
+
+
+def _config_of(run: Mapping[str, Any]) -> TrainConfig:
+    """Of a bundle too, whose settings nothing has checked before."""
+    try:
+        return run_config(run)
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"the model's settings of training are not of this version ({error}): leave out --flow "
+            "and --baseline"
+        ) from error
 
 
 def _differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, list[Any]]:

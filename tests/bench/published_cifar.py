@@ -29,6 +29,7 @@ from tests.bench.race import LEVELS, Race, Racer, race
 from tests.bench.record import DEFAULT_PATH, Record, setting
 from train.batches import Batches
 from train.config import TrainConfig
+from train.data import DataError
 from train.learner import FlowLearner
 from train.recipes import find_recipe
 from train.run import load_training_set
@@ -72,6 +73,8 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a trial whose figures mean nothing")
     parser.add_argument("--out", type=Path, default=DEFAULT_PATH)
     args = parser.parse_args()
+    if not args.seconds > 0:
+        parser.error(f"--seconds {args.seconds}: expected a positive number")
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     np.random.seed(args.seed)  # FrEIA draws its rotations from it
@@ -84,7 +87,10 @@ def main() -> None:
     )
     surroundings = {**setting(quick=args.quick, seed=args.seed), "config": config.to_dict()}
     record = Record(args.out)  # refused now rather than after the training
-    found = published_race(config, args.published_learning_rate, args.seconds)
+    try:
+        found = published_race(config, args.published_learning_rate, args.seconds)
+    except DataError as error:
+        raise SystemExit(f"error: {error}") from error
     record.measure(ENTRIES[args.precision], surroundings, [found])
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -35,6 +37,15 @@ def test_every_figure_is_there() -> None:
     assert "growth" in str(found)
 
 
+@pytest.fixture
+def own_randomness() -> Iterator[None]:
+    state = np.random.get_state()
+    with torch.random.fork_rng(devices=[]):
+        yield
+    np.random.set_state(state)
+
+
+@pytest.mark.usefixtures("own_randomness")
 def test_the_row_of_the_benchmark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "model.json"
     threads = str(torch.get_num_threads())

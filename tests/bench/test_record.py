@@ -57,7 +57,7 @@ def test_a_failure_loses_nothing(path: Path) -> None:
     assert values(path) == {"a": [3]}
 
 
-def test_two_runs_at_a_time(path: Path) -> None:
+def test_entries_of_others_stay(path: Path) -> None:
     first, second = Record(path), Record(path)
     first.measure("a", {"quick": False}, [Number(1)])
     second.measure("b", {"quick": False}, [Number(2)])

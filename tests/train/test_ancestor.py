@@ -32,13 +32,15 @@ def test_the_same_rows_held_out_are_new_to_it(
     folder: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     source = request.getfixturevalue(folder)
-    assert train_new(replace(CONFIG, init=str(source)), tmp_path / "run", stop_at=0)
+    train_new(replace(CONFIG, init=str(source)), tmp_path / "run", stop_at=0)
+    assert (tmp_path / "run" / ROWS_FILE).exists()
 
 
 def test_a_model_without_a_record_passes(checkpoint_dir: Path, tmp_path: Path) -> None:
     shutil.copytree(checkpoint_dir / "model", tmp_path / "alone")
     config = replace(CONFIG, init=str(tmp_path / "alone"), seed=1)
-    assert train_new(config, tmp_path / "run", stop_at=0)
+    train_new(config, tmp_path / "run", stop_at=0)
+    assert (tmp_path / "run" / ROWS_FILE).exists()
 
 
 @pytest.mark.parametrize(

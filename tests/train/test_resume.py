@@ -6,6 +6,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -104,6 +105,15 @@ def test_half_a_line_of_the_log_is_forgotten(undisturbed: Path, tmp_path: Path) 
     assert [line["epoch"] for line in history(out)] == [1, 2, 3]
 
 
+@pytest.mark.parametrize("line", ["no json", "{}", "[]", '{"step": null}'])
+def test_a_log_of_something_else_is_refused(line: str, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    train_new(TINY, out, stop_at=2)
+    (out / HISTORY_FILE).write_text(line + "\n")
+    with pytest.raises(CheckpointError, match=r"history.jsonl: not the log of a run"):
+        resume(out)
+
+
 def test_a_log_of_another_run_does_not_become_this_one_s(tmp_path: Path) -> None:
     out = tmp_path / "run"
     train_new(replace(TINY, epochs=1), out)
@@ -113,15 +123,22 @@ def test_a_log_of_another_run_does_not_become_this_one_s(tmp_path: Path) -> None
     assert [line["epoch"] for line in history(out)] == [1]
 
 
-def test_memory_that_runs_out_in_training_has_a_remedy(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("place", "error"),
+    [
+        ("train.loop.Trainer.run", torch.OutOfMemoryError("CUDA")),
+        ("train.loop.Trainer.run", RuntimeError("DefaultCPUAllocator: can't allocate memory")),
+        ("train.state._load_moments", torch.OutOfMemoryError("CUDA")),
+    ],
+)
+def test_memory_that_runs_out_has_a_remedy(
+    place: str, error: RuntimeError, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*args: object) -> None:
-        raise torch.OutOfMemoryError("out of memory")
-
-    monkeypatch.setattr("train.loop.Trainer.run", fail)
+    """Training, or going on: the state is whole, so its loss is not what is said."""
+    train_new(TINY, tmp_path / "run", stop_at=2)
+    monkeypatch.setattr(place, Mock(side_effect=error))
     with pytest.raises(RecipeError, match=r"batch size 200: .* choose a smaller --batch-size"):
-        train_new(TINY, tmp_path / "run")
+        resume(tmp_path / "run")
 
 
 def test_a_state_of_something_else_is_refused(tmp_path: Path) -> None:
@@ -133,3 +150,4 @@ def test_a_state_of_something_else_is_refused(tmp_path: Path) -> None:
         save_file(state, out / STATE_FILE, metadata)
         with pytest.raises(CheckpointError, match=r"no state to resume from .*start a new run"):
             resume(out)
+    assert "resumed" not in read_run(out)

@@ -13,7 +13,7 @@ from model.config import FlowConfig, StageConfig
 from train.batches import Batch
 from train.config import TrainConfig
 from train.learner import build_learner
-from train.parallel import Alone
+from train.parallel import Alone, World
 from train.stepper import Stepper
 
 CONFIG = TrainConfig(recipe="x", data="x", learning_rate=0.5)
@@ -22,9 +22,10 @@ FLOW = FlowConfig(
 )
 
 
-def stepper(config: TrainConfig = CONFIG) -> Stepper:
+def stepper(config: TrainConfig = CONFIG, world: World | None = None) -> Stepper:
     torch.manual_seed(0)
-    made = Stepper(build_learner(GenerativeClassifier(FLOW), config).train(), config, Alone())
+    learner = build_learner(GenerativeClassifier(FLOW), config).train()
+    made = Stepper(learner, config, world or Alone())
     with torch.no_grad():  # the last layers begin at zero, which would keep gradients from others
         for parameter in made.learner.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
@@ -90,8 +91,16 @@ def test_the_average_follows() -> None:
 
 
 def test_a_process_without_images_steps_along() -> None:
-    made = stepper()
-    nothing = Batch(
-        pixels=torch.empty(0, 1, 4, 4), labels=torch.empty(0, dtype=torch.long), images=6
-    )
+    """With the gradients of the others."""
+
+    class Others(Alone):
+        def sum_gradients(self, module: nn.Module) -> None:
+            for parameter in module.parameters():
+                parameter.grad = torch.ones_like(parameter)
+
+    made = stepper(replace(CONFIG, weight_decay=0.0), Others())
+    whole, before = batch(), weights(made.learner)
+    nothing = Batch(pixels=whole.pixels[:0], labels=whole.labels[:0], images=6)
     assert made.step(nothing, learning_rate=1e-3) is None
+    for old, new in zip(before, weights(made.learner), strict=True):
+        torch.testing.assert_close(new, old - 1e-3)
