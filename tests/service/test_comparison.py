@@ -128,6 +128,21 @@ def test_nothing_is_said_of_runs_that_are_alike(
     assert Bundle.load(out).manifest.metrics["baseline"]["settings_that_differ"] == {}
 
 
+def test_other_training_rows_are_said(
+    oodgate: Run, checkpoint_dir: Path, flow_dir: Path, tmp_path: Path
+) -> None:
+    copied, out = Path(shutil.copytree(flow_dir, tmp_path / "copied")), tmp_path / "new"
+    run = json.loads((copied / "run.json").read_text())
+    record = RowRecord.from_bytes((copied / ROWS_FILE).read_bytes(), run["rows"])
+    fewer = replace(record, train=record.train[:700])
+    (copied / ROWS_FILE).write_bytes(fewer.to_bytes())
+    (copied / "run.json").write_text(json.dumps(run | {"rows": fewer.counts()}))
+    words = ("calibrate", checkpoint_dir, "--data", "digits", "--test", "digits:test")
+    code, said, _ = oodgate(*words, "--flow", copied, "--out", out)
+    assert code == 0
+    assert "training_rows 700, 700 of them the same, not 1,007" in said
+
+
 def put_overflow(folder: Path, name: str) -> None:
     """Weights that are numbers and give outputs that are none."""
     path = folder / "model" / "weights.safetensors"
