@@ -27,8 +27,8 @@ class TrainConfig:
     of the running average of weights that is kept at the end, 0 for the last weights.
     ``precision`` is that of the networks inside couplings; log-determinants and the class head
     stay in float32. ``dropout``: the chance of a hidden channel inside couplings to be dropped in
-    training, in place of the recipe's. ``recompute`` trades about a third more time for activation
-    memory that does not grow with depth. ``init``: a bundle or checkpoint to begin with.
+    training, in place of the recipe's. ``recompute`` trades half as much time again for
+    activation memory that does not grow with depth. ``init``: a bundle or checkpoint to begin with.
     """
 
     recipe: str
