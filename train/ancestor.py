@@ -18,6 +18,11 @@ from train.run_file import ROWS_FILE, RUN_FILE
 MANIFEST, BUNDLE_ROWS = "manifest.json", "data/rows.bin"
 
 
+def model_folder(source: Path) -> Path:
+    """Where the model's files are: in ``source``, or in the ``model`` folder inside of it."""
+    return source / "model" if (source / "model").is_dir() else source
+
+
 def refuse_trained_on(source: Path, record: RowRecord) -> None:
     """Raise ``CheckpointError`` where rows held out in ``record`` trained the model in ``source``.
 
@@ -39,10 +44,10 @@ def refuse_trained_on(source: Path, record: RowRecord) -> None:
 
 def _trained_on(source: Path) -> Digests | None:
     """Digests (n, 32) of the training rows; None where there is no record."""
-    for folder in (source, source.absolute().parent):
-        for described, rows in ((RUN_FILE, ROWS_FILE), (MANIFEST, BUNDLE_ROWS)):
-            if (folder / described).is_file() and (folder / rows).is_file():
-                return _read(folder / described, folder / rows)
+    folder = model_folder(source).absolute().parent
+    for described, rows in ((RUN_FILE, ROWS_FILE), (MANIFEST, BUNDLE_ROWS)):
+        if (folder / described).is_file() and (folder / rows).is_file():
+            return _read(folder / described, folder / rows)
     return None
 
 

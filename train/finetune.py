@@ -24,7 +24,7 @@ from model.checkpoint import (
 )
 from model.classifier import GenerativeClassifier
 from model.config import FlowConfig
-from train.ancestor import MANIFEST
+from train.ancestor import MANIFEST, model_folder
 from train.run_file import read_run
 
 
@@ -68,7 +68,7 @@ def provenance(source: Path) -> dict[str, Any]:
     if content is not None:
         name = _parsed(source, content).get("name")
         origin = {"name": name, "version": hashlib.sha256(content).hexdigest()[:12]}
-    weights = read_model(_model_folder(source))[1]
+    weights = read_model(model_folder(source))[1]
     digest = hashlib.sha256(weights).hexdigest()
     return {**origin, "weights_sha256": digest, "seconds": _seconds(source, content)}
 
@@ -78,7 +78,7 @@ def _seconds(source: Path, manifest: bytes | None) -> float | None:
         if manifest is not None:
             training = _parsed(source, manifest)["training"]
         else:
-            training = read_run(_model_folder(source).absolute().parent)
+            training = read_run(model_folder(source).absolute().parent)
         before = training["init"]["seconds"] if training.get("init") else 0.0
         return float(training["progress"]["seconds"] + before)
     except (
@@ -92,7 +92,7 @@ def _seconds(source: Path, manifest: bytes | None) -> float | None:
 
 def _load_sealed(source: Path) -> Checkpoint:
     """The model in ``source``; of a bundle, from the very bytes that are as its manifest says."""
-    folder = _model_folder(source)
+    folder = model_folder(source)
     contents = read_model(folder)
     manifest = _manifest(source)
     if manifest is not None:
@@ -112,13 +112,9 @@ def _load_sealed(source: Path) -> Checkpoint:
         raise CheckpointError(f"{folder}/{error}") from error
 
 
-def _model_folder(source: Path) -> Path:
-    return source / "model" if (source / "model").is_dir() else source
-
-
 def _manifest(source: Path) -> bytes | None:
     """The bundle's manifest, also where ``source`` is the model inside of one."""
-    path = _model_folder(source).absolute().parent / MANIFEST
+    path = model_folder(source).absolute().parent / MANIFEST
     return path.read_bytes() if path.is_file() else None
 
 

@@ -15,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.train.tiny import weights
 from train.loop import HISTORY_FILE, STATE_FILE
 from train.recipes import RECIPES
 from train.run import train_new
@@ -52,10 +53,6 @@ def found(folder: Path) -> list[dict[str, Any]]:
 def tiny_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(RECIPES, "tiny", RECIPES["digits"])  # undone at the end
     SHARED["make_tiny_recipe"]()
-
-
-def weights(run: Path) -> dict[str, torch.Tensor]:
-    return load_file(run / "model" / "weights.safetensors")
 
 
 def assert_close_runs(one: Path, other: Path) -> None:
