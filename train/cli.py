@@ -158,8 +158,6 @@ def train(
         raise RecipeError(
             f"--augment: recipe {recipe!r} has no flips or shifts to keep: leave --augment out"
         )
-    if address is not None and config.workers == 1:
-        raise RecipeError(f"--address {address}: expected --workers of 2 or more beside it")
     expected = recipe_of(recipe, data, size).expected
     typer.echo(f"recipe {recipe}, as it stands: {expected}", err=True)
     _report(train_new(config, out, address=address), out)

@@ -52,6 +52,7 @@ class FlowLearner(Learner):
     def __init__(self, classifier: GenerativeClassifier, config: TrainConfig) -> None:
         super().__init__()
         self.classifier = classifier
+        classifier.flow.recompute = config.recompute
         self._beta, self._smoothing = config.beta, config.label_smoothing
 
     def forward(self, pixels: Tensor, labels: Tensor) -> BatchResult:

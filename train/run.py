@@ -50,6 +50,7 @@ from train.learner import Classifier
 from train.loop import STATE_FILE, Stopped, Trainer
 from train.parallel import Alone, World
 from train.progress import say, watch
+from train.recipes import RecipeError
 from train.run_facts import facts, origin, surroundings
 from train.run_file import (
     ROWS_FILE,
@@ -114,6 +115,8 @@ def resume(out: Path, stop_at: int | None = None, *, address: str | None = None)
 
 def _train(config: TrainConfig, out: Path, stop_at: int | None, address: str | None) -> Stopped:
     if config.workers == 1:
+        if address is not None:
+            raise RecipeError(f"--address {address}: expected a run with --workers of 2 or more")
         return run_trainer(config, out, Alone(), stop_at)
     from train.distributed import train_on_ray
 

@@ -8,7 +8,7 @@ from torch import nn
 from train.batches import Batch
 from train.config import TrainConfig
 from train.ema import averaged
-from train.learner import BatchResult, FlowLearner, Learner
+from train.learner import BatchResult, Learner
 from train.parallel import World
 
 
@@ -25,8 +25,6 @@ class Stepper:
         self._config = config
         self._world = world
         self._forward = torch.compile(learner) if config.compile else learner
-        if isinstance(learner, FlowLearner):
-            learner.classifier.flow.recompute = config.recompute
 
     def step(self, batch: Batch, learning_rate: float) -> BatchResult | None:
         """Take one step; None where this process has no image of the batch."""

@@ -1,8 +1,11 @@
-"""Two networks, each at its best: chosen in short rounds of its own, then timed in pairs."""
+"""Two networks, each as it was built and at its best, timed in pairs.
+
+What is best is chosen in short rounds of its own.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.bench.pairs import Comparison, Pace, Step, compare, fastest, seconds_of
-from tests.bench.ways import inference, layouts, serving, training
+from tests.bench.ways import AS_BUILT, inference, layouts, serving, training
 from train.config import TrainConfig
 from train.learner import Learner
 
@@ -32,16 +35,12 @@ class Way(NamedTuple):
 
 
 class InferenceContest:
-    """``theirs`` against ``ours`` on images ``x``; both get the same treatments.
-
-    ``baseline`` has theirs at its best without the compiler.
-    """
+    """``theirs`` against ``ours`` on images ``x``; both get the same treatments."""
 
     def __init__(self, title: str, theirs: Side, ours: Side, x: Tensor, pace: Pace) -> None:
         # all modules share the code that is compiled, and it may be compiled a few times only
         torch.compiler.reset()
         self._title, self._x, self._pace = title, x, pace
-        self._ours = ours
         self._sides = (theirs, ours)
         self._eager = [self._best_layout(side) for side in self._sides]
 
@@ -64,13 +63,15 @@ class InferenceContest:
             best.append(Way(name, eager.layout, ways[name]))
         return self._pairs("compiler allowed, best against best", best, target, "; ".join(failures))
 
-    def served(self, *, compiled: bool) -> Comparison:
-        """Ours as the service runs it against theirs eager, with and without ``--compile``."""
-        ways = [self._eager[0]]
+    def served(self, target: str, *, compiled: bool) -> Comparison:
+        """Theirs as built, uncompiled, and ours as the service runs it, also by ``--compile``."""
+        theirs, ours = self._sides
+        step = inference(theirs.network, self._x, AS_BUILT)
+        ways = [Way(f"{theirs.name}, eager, {AS_BUILT}", AS_BUILT, step)]
         for name, flag in (("by default", False), ("with --compile", True))[: 1 + compiled]:
-            step = serving(self._ours.network, self._x, compiled=flag)
-            ways.append(Way(f"{self._ours.name}, as served {name}", "", step))
-        return self._pairs("as served, against eager", ways)
+            step = serving(ours.network, self._x, compiled=flag)
+            ways.append(Way(f"{ours.name}, as served {name}", AS_BUILT, step))
+        return self._pairs("as served, against eager as built", ways, target)
 
     def _best_layout(self, side: Side) -> Way:
         names = {f"{side.name}, eager, {layout}": layout for layout in layouts(side.network)}
@@ -97,23 +98,24 @@ def training_contest(
     labels: Tensor,
     pace: Pace,
     target: str,
-) -> Comparison:
-    """Best layout against best layout in a training step, theirs first; never compiled."""
-    best = {}
-    for side, learner in learners.items():
-        ways = {
-            f"{side}, eager, {layout}": training(learner, config, x, labels, layout)
-            for layout in layouts(learner)
-        }
-        name = fastest(ways, pace)
-        best[name] = ways[name]
-    return compare(
-        f"{title}, training step, {config.precision}, batch {len(x)}: eager, best against best",
-        best,
-        images=len(x),
-        pace=pace,
-        target=target,
-    )
+) -> Iterator[Comparison]:
+    """A training step, theirs first, never compiled: as built, then best layout against best."""
+    ways = {
+        side: {layout: training(learner, config, x, labels, layout) for layout in layouts(learner)}
+        for side, learner in learners.items()
+    }
+    best = {side: fastest(steps, pace) for side, steps in ways.items()}
+    for kind, chosen in (
+        ("as built", dict.fromkeys(ways, AS_BUILT)),
+        ("best against best", best),
+    ):
+        yield compare(
+            f"{title}, training step, {config.precision}, batch {len(x)}: eager, {kind}",
+            {f"{side}, eager, {chosen[side]}": ways[side][chosen[side]] for side in ways},
+            images=len(x),
+            pace=pace,
+            target=target,
+        )
 
 
 def _failure(step: Step) -> str:

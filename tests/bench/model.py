@@ -72,10 +72,12 @@ def fashion_mnist(plan: Plan) -> Iterator[Comparison]:
         yield contest.eager(target)
         if not plan.quick:
             yield contest.compiled(target, COMPILED)
-        yield contest.served(compiled=not plan.quick)
+        yield contest.served(target, compiled=not plan.quick)
     for precision in PRECISIONS:
         network = same_network(config, precision)
-        yield _training(plan, title, recipe, theirs.name, network, precision, "target 1.1, aim 1.5")
+        yield from _training(
+            plan, title, recipe, theirs.name, network, precision, "target 1.1, aim 1.5"
+        )
 
 
 def cifar10(plan: Plan) -> Iterator[Comparison]:
@@ -93,7 +95,7 @@ def cifar10(plan: Plan) -> Iterator[Comparison]:
     if not plan.quick:
         yield contest.compiled(target, {"compiled": {}})
     network = published_cifar(precision=recipe.precision)
-    yield _training(plan, title, recipe, theirs.name, network, recipe.precision, target)
+    yield from _training(plan, title, recipe, theirs.name, network, recipe.precision, target)
 
 
 def imagenet(plan: Plan) -> Iterator[Comparison]:
@@ -123,7 +125,7 @@ def _training(
     network: FreiaClassifier,
     precision: Precision,
     target: str,
-) -> Comparison:
+) -> Iterator[Comparison]:
     """A step of 128 images without the average of weights; bf16 is inside couplings alone."""
     from tests.bench.freia_nets import FreiaLearner
 

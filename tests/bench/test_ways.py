@@ -50,10 +50,10 @@ def test_every_way_answers_alike(ours: GenerativeClassifier, x: Tensor) -> None:
 
 def test_a_contest_without_the_compiler(ours: GenerativeClassifier, x: Tensor) -> None:
     contest = InferenceContest("tiny", Side(name="A", network=ours), _side(ours), x, PACE)
-    eager, served = contest.eager("target 1"), contest.served(compiled=False)
+    eager, served = contest.eager("target 1"), contest.served("target 1", compiled=False)
     assert [timing.name.partition(",")[0] for timing in eager.timings] == ["A", "B"]
-    assert [timing.name for timing in served.timings][1:] == ["B, as served by default"]
-    assert served.timings[0].name == eager.timings[0].name
+    names = [timing.name for timing in served.timings]
+    assert names == ["A, eager, as built", "B, as served by default"]
 
 
 def test_a_compiler_that_fails_is_named(
@@ -81,8 +81,11 @@ def test_a_training_contest(ours: GenerativeClassifier, x: Tensor, precision: st
     )
     learners = {name: FlowLearner(ours, config) for name in ("A", "B")}
     before = ours.class_means.of(torch.arange(2)).clone()
-    found = training_contest("tiny", learners, config, x, torch.arange(4) % 2, PACE, "")
-    assert [timing.name.partition(",")[0] for timing in found.timings] == ["A", "B"]
+    labels = torch.arange(4) % 2
+    built, best = training_contest("tiny", learners, config, x, labels, PACE, "")
+    names = [timing.name for timing in built.timings]
+    assert names == ["A, eager, as built", "B, eager, as built"]
+    assert [timing.name.partition(",")[0] for timing in best.timings] == ["A", "B"]
     assert torch.equal(ours.class_means.of(torch.arange(2)), before)
 
 

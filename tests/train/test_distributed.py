@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,14 @@ def test_an_address_is_of_no_use_to_one_process(tmp_path: Path) -> None:
     words = ["train", "--data", "digits", "--recipe", "digits", "--address", "here:1"]
     found = CliRunner().invoke(build_app(), [*words, "--out", str(tmp_path / "run")])
     assert isinstance(found.exception, RecipeError)
-    assert "expected --workers of 2 or more" in str(found.exception)
+    assert "expected a run with --workers of 2 or more" in str(found.exception)
+
+
+def test_nor_to_one_that_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = {"schema_version": 1, "config": replace(TWO, workers=1).to_dict()}
+    monkeypatch.setattr("train.run.read_run", lambda _: run)
+    with pytest.raises(RecipeError, match="--address here:1"):
+        resume(tmp_path, address="here:1")
 
 
 def test_what_a_worker_raised_reaches_the_user() -> None:
