@@ -1,7 +1,7 @@
 """Which rows trained a model and which calibrated it, by content hash.
 
 The record makes leakage checkable by anyone: the SHA-256 of every row's shape and pixels, 32
-bytes each, training rows first, then fit, calibration and kept rows. Counts are stored beside it.
+bytes each, in the order of ``PARTS``. Counts are stored beside it.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from calibration.errors import CalibrationError
 Digests = npt.NDArray[np.uint8]
 BoolArray = npt.NDArray[np.bool_]
 
-#: In the order of the bytes; ``kept`` is counted only where there is such a row.
-PARTS = ("train", "fit", "cal", "kept")
+#: In the order of the bytes; those of ``OPTIONAL`` are counted only where there is such a row.
+PARTS = ("train", "fit", "cal", "kept", "ancestor")
+OPTIONAL = ("kept", "ancestor")
 
 
 class RowsError(CalibrationError):
@@ -43,22 +44,38 @@ class RowRecord:
     """The digests (n, 32) of the rows that trained, fitted and calibrated.
 
     ``kept``: fit and calibration rows of an earlier calibration from which this one, made of rows
-    without labels, has its temperature and prediction sets.
+    without labels, has its temperature and prediction sets. ``ancestor``: rows that trained the
+    model which training began with, and not this one.
     """
 
     train: Digests
     fit: Digests
     cal: Digests
     kept: Digests = field(default_factory=lambda: np.empty((0, 32), dtype=np.uint8))
+    ancestor: Digests = field(default_factory=lambda: np.empty((0, 32), dtype=np.uint8))
 
     def to_bytes(self) -> bytes:
         """The record as one run of bytes; ``counts`` is needed to read it back."""
         return b"".join(np.ascontiguousarray(rows).tobytes() for rows in self._parts().values())
 
     def counts(self) -> dict[str, int]:
-        """Rows of each part; ``kept`` where there are such rows."""
+        """Rows of each part; of those of ``OPTIONAL`` where there are such rows."""
         counts = {name: len(rows) for name, rows in self._parts().items()}
-        return counts if counts["kept"] else {n: c for n, c in counts.items() if n != "kept"}
+        return {name: count for name, count in counts.items() if count or name not in OPTIONAL}
+
+    @property
+    def trained_on(self) -> Digests:
+        """The digests (n, 32) of all rows that the weights come from."""
+        return np.concatenate([self.train, self.ancestor])
+
+    @property
+    def own(self) -> RowRecord:
+        """The record without the ancestor's rows."""
+        return replace(self, ancestor=self.ancestor[:0])
+
+    def descended(self, ancestor: Digests) -> RowRecord:
+        """The record of a model begun with one that was trained on ``ancestor`` (n, 32)."""
+        return replace(self, ancestor=ancestor[~is_in(ancestor, self.train)])
 
     @property
     def known(self) -> Digests:
@@ -87,9 +104,10 @@ class RowRecord:
     @classmethod
     def from_bytes(cls, content: bytes, counts: Mapping[str, int]) -> RowRecord:
         """The inverse of ``to_bytes``; raises ``RowsError`` where size and counts disagree."""
-        if not isinstance(counts, Mapping) or {*counts, "kept"} != set(PARTS):
+        if not isinstance(counts, Mapping) or {*counts, *OPTIONAL} != set(PARTS):
             raise RowsError(
-                f"row hashes: counts are {counts!r}, expected train, fit, cal and perhaps kept"
+                f"row hashes: counts are {counts!r}, expected train, fit, cal and perhaps "
+                f"{' and '.join(OPTIONAL)}"
             )
         sizes = [counts.get(name, 0) for name in PARTS]
         total = sum(sizes)

@@ -28,17 +28,17 @@ class Selection:
 def select_rows(digests: Digests, record: RowRecord, seed: int = 0) -> Selection:
     """Choose among rows with ``digests`` (N, 32), given what ``record`` says of the model.
 
-    Data in which every row of the record is found, of all its parts, is the training data: held-out
-    rows keep the part they were held out for. Of other data all rows but those trained on are used,
-    half to fit and half to calibrate; equal images fall into the same half. Those that an earlier
-    calibration used are as good as new ones: the model was not trained on them. Raises
+    Data in which every row of the record is found, but for an ancestor's, is the training data:
+    held-out rows keep the part they were held out for. Of other data all rows but those trained on
+    are used, half to fit and half to calibrate; equal images fall into the same half. Those that an
+    earlier calibration used are as good as new ones: the model was not trained on them. Raises
     ``CalibrationError`` where nothing is left.
     """
     if not len(digests):
         raise CalibrationError("found no rows to calibrate on, expected some that are images")
-    trained_on = is_in(digests, record.train)
+    trained_on = is_in(digests, record.trained_on)
     # every row: held-out rows alone may be a user's own, from an earlier calibration
-    if len(record.fit) and len(record.cal) and is_in(record.known, digests).all():
+    if len(record.fit) and len(record.cal) and is_in(record.own.known, digests).all():
         fit, cal = is_in(digests, record.fit), is_in(digests, record.cal)
         return _selection(fit, cal, held_out=True, trained_on=int(trained_on.sum()))
     fresh = np.flatnonzero(~trained_on)

@@ -1,16 +1,17 @@
 """The rows that the model a run begins with (``--init``) was trained on.
 
 A gate is calibrated on the rows that a run holds out. Those must be new to the model, so none may
-have trained the one that it began with either. Known is what that model's own record has: not what
-trained a model before it.
+have trained the one that it began with either, and the run's record takes those rows over.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from calibration.rows import Digests, RowRecord, RowsError, is_in
+from calibration.rows import RowRecord, RowsError, is_in
 from model.checkpoint import CheckpointError
 from train.run_file import ROWS_FILE, RUN_FILE
 
@@ -23,15 +24,17 @@ def model_folder(source: Path) -> Path:
     return source / "model" if (source / "model").is_dir() else source
 
 
-def refuse_trained_on(source: Path, record: RowRecord) -> None:
-    """Raise ``CheckpointError`` where rows held out in ``record`` trained the model in ``source``.
+def descended(source: Path, record: RowRecord) -> RowRecord:
+    """``record`` with the rows that the model in ``source`` was trained on.
 
     ``source`` is a run, a bundle or the ``model`` folder inside of one; a model without a record
-    cannot be checked and passes.
+    cannot be checked and adds nothing. Raises ``CheckpointError`` where rows held out in ``record``
+    are among those rows.
     """
-    trained_on = _trained_on(source)
-    if trained_on is None:
-        return
+    found = _described(source)
+    if found is None:
+        return record
+    trained_on = found.record.trained_on
     known = sum(int(is_in(part, trained_on).sum()) for part in (record.fit, record.cal))
     held_out = len(record.fit) + len(record.cal)
     if known:
@@ -40,10 +43,32 @@ def refuse_trained_on(source: Path, record: RowRecord) -> None:
             "to calibrate on: choose the --data, --seed, --fit-rows and --cal-rows that it was "
             "trained with, or rows that are new to it"
         )
+    return record.descended(trained_on)
 
 
-def _trained_on(source: Path) -> Digests | None:
-    """Digests (n, 32) of the training rows; None where there is no record."""
+def rows_recorded(source: Path) -> bool:
+    """Whether all rows that the model in ``source`` comes from are known, back to its beginning."""
+    found = _described(source)
+    return found is not None and recorded_fully(found.training)
+
+
+def recorded_fully(training: Mapping[str, Any]) -> bool:
+    """Whether a record of rows has all that the weights come from, by what ``training`` says.
+
+    ``training``: ``run.json``, or a manifest's part of that name.
+    """
+    if training["config"].get("init") is None:
+        return True
+    return bool((training.get("init") or {}).get("rows_recorded"))
+
+
+class _Described(NamedTuple):
+    record: RowRecord
+    training: Mapping[str, Any]
+
+
+def _described(source: Path) -> _Described | None:
+    """What is known of the model's training; None where there is no record."""
     folder = model_folder(source).absolute().parent
     for described, rows in ((RUN_FILE, ROWS_FILE), (MANIFEST, BUNDLE_ROWS)):
         if (folder / described).is_file() and (folder / rows).is_file():
@@ -51,12 +76,23 @@ def _trained_on(source: Path) -> Digests | None:
     return None
 
 
-def _read(described: Path, rows: Path) -> Digests:
+def _read(described: Path, rows: Path) -> _Described:
     try:
         said = json.loads(described.read_bytes())
-        counts = said["rows"] if "rows" in said else said["data"]["rows"]
-        return RowRecord.from_bytes(rows.read_bytes(), counts).train
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, RowsError) as error:
+        counts, training = (
+            (said["rows"], said) if "rows" in said else (said["data"]["rows"], said["training"])
+        )
+        recorded_fully(training)  # or it is no description
+        return _Described(RowRecord.from_bytes(rows.read_bytes(), counts), training)
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+        RowsError,
+    ) as error:
         raise CheckpointError(
             f"{rows} is no record of training rows by {described} ({error}): restore the model's "
             "folder"

@@ -24,7 +24,7 @@ from model.checkpoint import (
 )
 from model.classifier import GenerativeClassifier
 from model.config import FlowConfig
-from train.ancestor import MANIFEST, model_folder
+from train.ancestor import MANIFEST, model_folder, rows_recorded
 from train.run_file import read_run
 
 
@@ -61,7 +61,8 @@ def provenance(source: Path) -> dict[str, Any]:
     """What a model is known by wherever it lies: ``weights_sha256``; a bundle's name and version.
 
     ``name`` and ``version`` are None for a checkpoint. ``seconds`` that it was trained, with those
-    of the model that it began with itself; None where nothing says so.
+    of the model that it began with itself; None where nothing says so. ``rows_recorded``: whether
+    all rows that it comes from are known.
     """
     origin: dict[str, Any] = {"name": None, "version": None}
     content = _manifest(source)
@@ -70,7 +71,12 @@ def provenance(source: Path) -> dict[str, Any]:
         origin = {"name": name, "version": hashlib.sha256(content).hexdigest()[:12]}
     weights = read_model(model_folder(source))[1]
     digest = hashlib.sha256(weights).hexdigest()
-    return {**origin, "weights_sha256": digest, "seconds": _seconds(source, content)}
+    return {
+        **origin,
+        "weights_sha256": digest,
+        "seconds": _seconds(source, content),
+        "rows_recorded": rows_recorded(source),
+    }
 
 
 def _seconds(source: Path, manifest: bytes | None) -> float | None:

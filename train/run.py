@@ -24,7 +24,7 @@ from model.compiling import check_compiler
 from model.config import FlowConfig
 from model.image import InputSpec
 from model.scoring import default_device
-from train.ancestor import refuse_trained_on
+from train.ancestor import descended
 from train.auto import recipe_of
 from train.baselines import (
     BaselineCheckpoint,
@@ -190,7 +190,7 @@ def _begun(config: TrainConfig, shown: bool) -> tuple[Classifier, TrainingSet]:
     classifier = _classifier(config, flow, labels)
     rows = load_training_set(config, spec, shown=shown, source=source)
     if config.init is not None:
-        refuse_trained_on(Path(config.init), rows.record)
+        rows = replace(rows, record=descended(Path(config.init), rows.record))
     return classifier, rows
 
 
@@ -203,7 +203,8 @@ def _recalled(config: TrainConfig, out: Path, shown: bool) -> tuple[Classifier, 
         classifier = fine_tuned(Path(str(config.init)), classifier.config, labels)
     spec = InputSpec(shape=classifier.config.input_shape, levels=classifier.config.levels)
     rows = load_training_set(config, spec, shown=shown)
-    if rows.record.to_bytes() != (out / ROWS_FILE).read_bytes():
+    recorded = RowRecord.from_bytes((out / ROWS_FILE).read_bytes(), read_run(out)["rows"])
+    if rows.record.to_bytes() != recorded.own.to_bytes():
         raise DataError(f"{config.data} has changed since the run in {out} began: start a new one")
     return classifier, rows
 

@@ -143,7 +143,7 @@ def _comparison(
         settings_that_differ=_differences(
             _settings(model.training, model.checkpoint.classifier), _settings(run, classifier)
         )
-        | _other_rows(model.record.train, trained_on),
+        | _other_rows(model.record.trained_on, trained_on),
     )
 
 
@@ -196,7 +196,7 @@ def _trained_on(folder: Path, run: Mapping[str, Any]) -> Digests:
             f"{error.filename}: {error.strerror}; expected the whole folder of a run: without the "
             "record of its rows nobody can tell whether it was trained on the test rows"
         ) from error
-    return RowRecord.from_bytes(content, run["rows"]).train
+    return RowRecord.from_bytes(content, run["rows"]).trained_on
 
 
 def _refuse_other_input(source: str, classifier: Classifier, model: Source) -> None:

@@ -54,21 +54,24 @@ def known_rows(bundle: Bundle, data: str) -> dict[str, Any]:
     """How many ``rows`` DATA has, how many are known from ``train``, ``fit``, ``cal`` or ``new``.
 
     ``kept``: fit and calibration rows of the earlier calibration that temperature and prediction
-    sets are from. A row that is in two parts counts in both. ``init``: the model that training
-    started from, or None; the rows that one was trained on are not in the bundle's record.
+    sets are from; ``ancestor``: rows that trained the model which training started from, and not
+    this one. A row that is in two parts counts in both. ``init``: that model where its rows are
+    not, or not all of them, in the bundle's record; else None.
     """
+    from train.ancestor import recorded_fully
     from train.data import open_data
     from train.images import load_images
     from train.progress import watch
 
     images = load_images(open_data(data), bundle.spec, None, watch)
+    training = bundle.manifest.training
     return {
         "name": bundle.name,
         "version": bundle.version,
         "data": data,
         "rows": len(images),
         **bundle.rows.found_among(images.digests),
-        "init": _started_from(bundle.manifest.training),
+        "init": None if recorded_fully(training) else _started_from(training),
     }
 
 
@@ -91,6 +94,9 @@ def _check_lines(found: dict[str, Any]) -> list[tuple[str, str]]:
     ]
     if found["kept"]:
         lines.append(("fitted earlier", f"{found['kept']:,}, for temperature and prediction sets"))
+    if found["ancestor"]:
+        trained = f"{found['ancestor']:,}, of the model that training started from"
+        lines.append(("trained before", trained))
     lines.append(("new", f"{found['new']:,}"))
     if found["init"]:
         lines.append(("not checked", f"the rows of {found['init']}, which training started from"))

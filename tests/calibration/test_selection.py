@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from calibration.errors import CalibrationError
-from calibration.rows import Digests, RowRecord, RowsError, content_digests, is_in
+from calibration.rows import PARTS, Digests, RowRecord, RowsError, content_digests, is_in
 from calibration.selection import select_rows
 
 
@@ -75,7 +75,7 @@ def test_rows_behind_what_a_calibration_borrows_are_kept() -> None:
     for record in (first, second):
         assert as_set(record.kept) == as_set(FIT) | as_set(CAL)
         assert record.counts() == {"train": 70, "fit": 5, "cal": 5, "kept": 30}
-        assert record.found_among(FIT) == {"train": 0, "fit": 0, "cal": 0, "kept": 10, "new": 0}
+        assert record.found_among(FIT) == {**dict.fromkeys(PARTS, 0), "kept": 10, "new": 0}
     assert not is_in(OTHER[:10], second.known).any()  # they gave p-values, which are replaced
     labelled = second.recalibrated(OTHER[20:30], OTHER[30:], borrowed=False)
     assert not is_in(np.concatenate([FIT, CAL]), labelled.known).any()
@@ -91,6 +91,22 @@ def test_kept_rows_may_calibrate_again() -> None:
         assert found.trained_on == 70
         assert len(found.fit) + len(found.cal) == len(data) - 70
     assert select_rows(shuffled(TRAIN, FIT, CAL, OTHER), record).held_out
+
+
+def test_rows_of_an_ancestor_are_trained_on_too() -> None:
+    record = RECORD.descended(np.concatenate([OTHER[:30], TRAIN[:5]]))
+    assert record.counts() == {**RECORD.counts(), "ancestor": 30}
+    assert as_set(record.trained_on) == as_set(TRAIN) | as_set(OTHER[:30])
+    found = select_rows(OTHER, record)
+    assert (found.held_out, found.trained_on) == (False, 30)
+    assert as_set(OTHER[np.concatenate([found.fit, found.cal])]) == as_set(OTHER[30:])
+    assert record.found_among(OTHER) == {**dict.fromkeys(PARTS, 0), "ancestor": 30, "new": 10}
+    assert record.own.to_bytes() == RECORD.to_bytes()
+
+
+def test_the_training_data_is_known_without_the_ancestor_s() -> None:
+    found = select_rows(shuffled(TRAIN, FIT, CAL), RECORD.descended(OTHER))
+    assert (found.held_out, len(found.fit), len(found.cal)) == (True, len(FIT), len(CAL))
 
 
 def test_only_rows_that_were_trained_on() -> None:

@@ -78,6 +78,8 @@ def test_calibrate_writes_figures_down(
     metrics = Bundle.load(out).manifest.metrics
     test, flow, resnet = metrics["test"], metrics["flow"], metrics["baseline"]
     assert (test["data"], test["rows"], test["refused"]) == ("digits:test", 360, 0)
+    assert test["round_trip"]["rows"] == 360
+    assert 0 < test["round_trip"]["max_error"] < 1e-4
     assert f"test: accuracy {test['accuracy']:.2%}, {test['bits_per_dim']:.3f} bits/dim" in said
     assert flow["difference"] == test["bits_per_dim"] - flow["bits_per_dim"]
     assert (flow["beta"], flow["epochs"], resnet["epochs"]) == (0, 1, 1)
@@ -223,7 +225,7 @@ def test_anyone_can_check(oodgate: Run, bundle: Bundle, tmp_path: Path) -> None:
     code, out, _ = oodgate("inspect", bundle.path, "--check", "digits:test", "--json")
     assert code == 0
     expected = {"name": "digits", "version": bundle.version, "data": "digits:test", "rows": 360}
-    nothing = {"train": 0, "fit": 0, "cal": 0, "kept": 0, "new": 360, "init": None}
+    nothing = {"train": 0, "fit": 0, "cal": 0, "kept": 0, "ancestor": 0, "new": 360, "init": None}
     assert json.loads(out) == expected | nothing
     code, out, _ = oodgate("inspect", bundle.path, "--check", "digits")
     assert code == 0
@@ -249,6 +251,11 @@ def test_what_the_record_cannot_know_is_said(oodgate: Run, bundle: Bundle, tmp_p
     training["config"] = training["config"] | {"init": "runs/other"}
     started = replace(bundle, manifest=replace(bundle.manifest, training=training))
     assert known_rows(started, "digits:test")["init"] == "runs/other"
+    training["init"] = {"rows_recorded": True}
+    fresh = load_images(open_data("digits:test"), bundle.spec, None, lambda rows, **_: rows).digests
+    record = bundle.rows.descended(fresh[:7])
+    known = known_rows(replace(started, rows=record), "digits:test")
+    assert (known["ancestor"], known["new"], known["init"]) == (7, 353, None)
 
 
 def test_the_training_log_is_shown_and_kept(oodgate: Run, bundle: Bundle, tmp_path: Path) -> None:

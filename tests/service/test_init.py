@@ -48,7 +48,7 @@ def test_a_bundle_by_name_is_recorded(
     weights = hashlib.sha256((bundle.path / MODEL_WEIGHTS).read_bytes()).hexdigest()
     before = bundle.manifest.training["progress"]["seconds"]
     origin = {"name": "digits", "version": bundle.version, "weights_sha256": weights}
-    assert run["init"] == {**origin, "seconds": before}
+    assert run["init"] == {**origin, "seconds": before, "rows_recorded": True}
     assert provenance(out)["seconds"] == before + run["progress"]["seconds"]
     assert run["progress"]["finished"] is True
     assert _started_from(run) == f"digits@{bundle.version}"
@@ -61,6 +61,7 @@ def test_a_checkpoint_is_known_by_its_weights(checkpoint_dir: Path) -> None:
         "version": None,
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
         "seconds": read_run(checkpoint_dir)["progress"]["seconds"],
+        "rows_recorded": True,
     }
     assert provenance(checkpoint_dir) == expected
     assert _started_from({"config": {"init": "runs/x"}, "init": expected}) == "runs/x"

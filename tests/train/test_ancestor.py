@@ -1,4 +1,4 @@
-"""What trained the model that a run begins with may not be held out to calibrate the run on."""
+"""What trained the model that a run begins with is in its record, and not held out by it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from model.checkpoint import CheckpointError
+from train.ancestor import recorded_fully
 from train.config import TrainConfig
-from train.run import train_new
-from train.run_file import ROWS_FILE, RUN_FILE
+from train.run import resume, train_new
+from train.run_file import ROWS_FILE, RUN_FILE, read_run
 
 CONFIG = TrainConfig(recipe="digits", data="digits", epochs=1, batch_size=128, rows=128)
 
@@ -31,16 +32,27 @@ def test_rows_that_trained_it_are_refused(
 def test_the_same_rows_held_out_are_new_to_it(
     folder: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    source = request.getfixturevalue(folder)
-    train_new(replace(CONFIG, init=str(source)), tmp_path / "run", stop_at=0)
-    assert (tmp_path / "run" / ROWS_FILE).exists()
+    """And the rows that trained it are in the record, also of a run that goes on."""
+    source, out = request.getfixturevalue(folder), tmp_path / "run"
+    train_new(replace(CONFIG, init=str(source)), out, stop_at=0)
+    run = read_run(out)
+    assert run["rows"] == {"train": 128, "fit": 215, "cal": 215, "ancestor": 1007 - 128}
+    assert run["init"]["rows_recorded"] is True
+    assert resume(out).finished
+    assert read_run(out)["rows"] == run["rows"]
+    # which a model that is begun with this one takes over, here all of them
+    train_new(replace(CONFIG, init=str(out)), tmp_path / "next", stop_at=0)
+    assert read_run(tmp_path / "next")["rows"] == run["rows"]
+    assert recorded_fully(read_run(tmp_path / "next"))
 
 
 def test_a_model_without_a_record_passes(checkpoint_dir: Path, tmp_path: Path) -> None:
     shutil.copytree(checkpoint_dir / "model", tmp_path / "alone")
     config = replace(CONFIG, init=str(tmp_path / "alone"), seed=1)
     train_new(config, tmp_path / "run", stop_at=0)
-    assert (tmp_path / "run" / ROWS_FILE).exists()
+    assert not recorded_fully(read_run(tmp_path / "run"))
+    train_new(replace(config, init=str(tmp_path / "run")), tmp_path / "next", stop_at=0)
+    assert not recorded_fully(read_run(tmp_path / "next"))
 
 
 @pytest.mark.parametrize(
