@@ -16,6 +16,9 @@ from train.recipes import RECIPES, RecipeError
 if TYPE_CHECKING:
     from train.loop import Stopped
 
+#: Settings that a ResNet has no use for.
+FLOW_ONLY = ("beta", "dropout", "recompute")
+
 #: How a shell reports an end by Ctrl-C.
 INTERRUPTED = 130
 
@@ -88,7 +91,7 @@ def train(
     ] = None,
     compile_: Annotated[
         bool | None,
-        typer.Option("--compile/--no-compile", help="By torch.compile; pays on a GPU."),
+        typer.Option("--compile/--no-compile", help="By torch.compile; no gain on a CPU."),
     ] = None,
     recompute: Annotated[
         bool | None,
@@ -151,6 +154,11 @@ def train(
             raise RecipeError("--resume goes on with the settings of the run: give only --out")
         _report(resume_run(out, address=address), out)
         return
+    for_flows = [name for name in FLOW_ONLY if baseline and name in given]
+    if for_flows:
+        raise RecipeError(
+            f"--{for_flows[0]} with --baseline {baseline}: expected a flow; leave out one of them"
+        )
     if not data or not recipe:
         raise RecipeError("--data and --recipe are needed to start a run (or --resume to go on)")
     config = configured(recipe, data, given)

@@ -128,6 +128,11 @@ def describe_cost(cost: Cost) -> str:
     )
 
 
+def describe_parameters(classifier: Classifier) -> str:
+    """A plain line for a classifier that ``estimate`` does not know."""
+    return f"{_count(sum(p.numel() for p in classifier.parameters()))} parameters"
+
+
 def describe_expectation(expectation: Expectation) -> str:
     """A plain line for the reader."""
     e = expectation

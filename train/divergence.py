@@ -7,6 +7,8 @@ from pathlib import Path
 
 from torch import nn
 
+from train.objective import class_share
+
 #: Nats by which L_X, per dimension, and L_Y, per image, may exceed their best: 8 bits/dim more is
 #: worse than saying nothing of 8-bit pixels, and 20 nats are far beyond a coin's for any number of
 #: classes.
@@ -27,7 +29,7 @@ class Watchdog:
         """``beta``: the weight of the class loss; inf for a classifier that has no other."""
         self._state_file = state_file
         self._learning_rate = learning_rate
-        share = 1.0 if math.isinf(beta) else beta / (1 + beta)
+        share = class_share(beta)
         self._limit = (1 - share) * FAR_ABOVE_X + share * FAR_ABOVE_Y
         self._best = math.inf
         self._strikes = 0

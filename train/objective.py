@@ -37,13 +37,18 @@ def density_loss(mean_log_prob: Number, dim: int) -> Number:
     return -(mean_log_prob / dim + 0.5 * math.log(2 * math.pi))
 
 
+def class_share(beta: float) -> float:
+    """The weight beta / (1 + beta) of L_Y in the loss; L_X has the rest. 1 for beta = inf."""
+    return 1.0 if math.isinf(beta) else beta / (1 + beta)
+
+
 def ib_loss(
     output: ClassifierOutput, labels: Tensor, beta: float, label_smoothing: float = 0.0
 ) -> Losses:
     """The loss of a batch; ``labels`` (B,) are class indices, ``beta`` is in [0, inf]."""
     l_x = density_loss(output.log_prob.mean(), output.z.shape[1])
     l_y = nnf.cross_entropy(output.logits, labels, label_smoothing=label_smoothing)
-    share = 1.0 if math.isinf(beta) else beta / (1 + beta)
+    share = class_share(beta)
     # a weight of 0 leaves its term out: 0 times an overflow would be no number
     terms = [weight * term for weight, term in ((1 - share, l_x), (share, l_y.double())) if weight]
     total = torch.stack(terms).sum()

@@ -37,6 +37,7 @@ from train.config import TrainConfig
 from train.cost import (
     describe_cost,
     describe_expectation,
+    describe_parameters,
     estimate,
     expected,
     is_out_of_memory,
@@ -213,6 +214,8 @@ def _say_cost(config: TrainConfig, classifier: Classifier, rows: int) -> None:
     """What a new run will take, measured on steps of a copy; of one process and uncompiled."""
     if isinstance(classifier, GenerativeClassifier):
         say(describe_cost(estimate(classifier)))  # before a trial that may need too much
+    else:
+        say(describe_parameters(classifier))
     say(describe_expectation(expected(classifier, config, rows)))
 
 

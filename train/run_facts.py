@@ -13,6 +13,7 @@ import torch
 import torchvision
 
 from calibration.rows import RowRecord
+from model.classifier import GenerativeClassifier
 from model.scoring import default_device
 from train.config import TrainConfig
 from train.cost import device_name
@@ -37,9 +38,17 @@ def facts(
         "parameters": sum(parameter.numel() for parameter in classifier.parameters()),
         "classes": list(class_labels),
         "rows": record.counts(),
-        "beta_times_dim": "inf" if math.isinf(config.beta) else config.beta * classifier.config.dim,
+        **_weight(config, classifier),
         **surroundings(),
     }
+
+
+def _weight(config: TrainConfig, classifier: Classifier) -> dict[str, Any]:
+    """``beta_times_dim``: nats per image against nats per image; a ResNet has no such weight."""
+    if not isinstance(classifier, GenerativeClassifier):
+        return {}
+    dim = classifier.config.dim
+    return {"beta_times_dim": "inf" if math.isinf(config.beta) else config.beta * dim}
 
 
 def surroundings() -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from train.cli import DATA_HELP, INTERRUPTED, configured, run_command
+from train.config import Precision
 from train.recipes import RECIPES
 
 if TYPE_CHECKING:
@@ -34,6 +35,9 @@ def sweep(
         int | None, typer.Option(help="Pixels a side for --recipe auto, 28 to 224.")
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Instead of the recipe's.", min=1)] = None,
+    precision: Annotated[
+        Precision | None, typer.Option(help="Inside couplings; the recipe's if left out.")
+    ] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads; 1 if left out.", min=1)] = None,
     seed: Annotated[int | None, typer.Option(help="0 if left out.", min=0)] = None,
     resnet: Annotated[
@@ -50,7 +54,13 @@ def sweep(
     from train.sweep_report import write_report
     from train.sweep_runs import check_runs, parse_betas, plan, runs_in
 
-    given = {"size": size, "epochs": epochs, "threads": threads, "seed": seed}
+    given = {
+        "size": size,
+        "epochs": epochs,
+        "precision": precision,
+        "threads": threads,
+        "seed": seed,
+    }
     base = configured(recipe, data, {k: v for k, v in given.items() if v is not None})
     points = plan(base, parse_betas(betas), out, resnet=resnet)
     check_runs(points, base, out)

@@ -16,9 +16,11 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from calibration.calibration import Calibration
+from calibration.table import score_table
 from model.classifier import ClassifierOutput, GenerativeClassifier
 from model.couplings import AffineCoupling, DownsamplingCoupling
-from model.scoring import score
+from model.scoring import Scores, score
 from model.transforms import HaarDownsample, Permutation
 from train.objective import ib_loss
 from train.recipes import RECIPES
@@ -163,3 +165,27 @@ def test_a_training_step_and_a_verdict(model: GenerativeClassifier, image: Tenso
     assert np.isfinite(scores.log_prob).all()
     with torch.no_grad():
         assert loss(model(image)) < before
+    around = reference(scores)
+    typical, strange = (
+        around.decide(scores.logits, scores.log_prob + shift, scores.statistics)
+        for shift in (0.0, -1e5)
+    )
+    assert typical.posterior.shape == (1, K)
+    np.testing.assert_allclose(typical.posterior.sum(1), 1)
+    assert typical.p_value > 0.05
+    assert not typical.rejected.any()
+    assert strange.rejected.all()
+
+
+def reference(scores: Scores, rows: int = 400) -> Calibration:
+    """Drawn scores around those of one image, as a gate's reference."""
+    rng = np.random.default_rng(0)
+    table = score_table(
+        ids=[str(i) for i in range(rows)],
+        labels=rng.integers(0, K, rows).tolist(),
+        splits=["fit", "cal"] * (rows // 2),
+        logits=scores.logits + rng.normal(0, 1, (rows, K)),
+        log_prob=scores.log_prob + rng.normal(0, 1e3, rows),
+        statistics={name: np.repeat(value, rows) for name, value in scores.statistics.items()},
+    )
+    return Calibration.fit(table, weights_sha256="0" * 64)

@@ -12,10 +12,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save
 from torchvision.models.resnet import BasicBlock
+from typer.testing import CliRunner
 
 from calibration.rows import RowRecord
 from model.checkpoint import CONFIG_FILE, WEIGHTS_FILE, CheckpointError
 from model.config import FlowConfig, StageConfig
+from service.cli import build_app
 from train.baselines import (
     ResNetClassifier,
     ResNetConfig,
@@ -24,7 +26,7 @@ from train.baselines import (
     matched_resnet,
 )
 from train.config import TrainConfig
-from train.recipes import RECIPES
+from train.recipes import RECIPES, RecipeError
 from train.run import resume, train_new
 from train.run_file import read_run
 
@@ -84,6 +86,15 @@ def test_settings_survive_json() -> None:
         ResNetConfig.from_dict({"stages": []})
 
 
+@pytest.mark.parametrize("flag", ["--beta=2", "--dropout=0.1", "--recompute"])
+def test_what_only_a_flow_has_is_refused(flag: str, tmp_path: Path) -> None:
+    words = ["train", "--data=digits", "--recipe=digits", "--baseline=resnet", flag]
+    found = CliRunner().invoke(build_app(), [*words, f"--out={tmp_path / 'run'}"])
+    assert isinstance(found.exception, RecipeError)
+    expected = f"{flag.partition('=')[0]} with --baseline resnet: expected a flow"
+    assert expected in str(found.exception)
+
+
 def test_a_run_leaves_a_baseline(run_dir: Path) -> None:
     baseline = load_baseline(run_dir / "model")
     assert baseline.class_labels == tuple(str(digit) for digit in range(10))
@@ -92,6 +103,7 @@ def test_a_run_leaves_a_baseline(run_dir: Path) -> None:
     assert logits.shape == (2, 10)
     run = read_run(run_dir)
     assert run["config"]["kind"] == "resnet"
+    assert "beta_times_dim" not in run
     assert set(run["progress"]["validation"]) == {"accuracy", "nll"}
     assert run["progress"]["validation"]["accuracy"] > 0.3
     RowRecord.from_bytes((run_dir / "rows.bin").read_bytes(), run["rows"])

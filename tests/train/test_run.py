@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from calibration.rows import RowRecord, is_in
 from calibration.table import logits_of, read_table
 from model.checkpoint import CheckpointError, load_model
+from model.classifier import GenerativeClassifier
 from model.config import Means, StageConfig
 from model.image import InputSpec
 from model.scoring import score
@@ -91,9 +92,7 @@ def test_an_infinite_beta_is_written_as_a_word(tmp_path: Path) -> None:
 def test_a_plain_flow_has_class_means_that_learn(tmp_path: Path) -> None:
     assert train_new(replace(TINY, beta=0.0, epochs=1), tmp_path / "zero").finished
     means = weights(tmp_path / "zero")["class_means.weight"]
-    start = replace(RECIPES["tiny"]).flow_config(10, seed=0)
-    from model.classifier import GenerativeClassifier
-
+    start = RECIPES["tiny"].flow_config(10, seed=0)
     assert not torch.equal(means, GenerativeClassifier(start).state_dict()["class_means.weight"])
 
 
