@@ -52,7 +52,7 @@ bench-model: $(FREIA) ## speed and memory of the network, against FrEIA and torc
 	$(BIN)/python -m tests.bench.model
 
 bench-cifar: $(if $(DATA),$(FREIA)) ## accuracy after equal SECONDS against the published network; DATA=.../train.parquet
-	@test -n '$(DATA)' || { echo 'make bench-cifar: expected DATA=../shared/data/cifar10/train.parquet'; exit 1; }
+	@test -n '$(DATA)' || { echo 'make bench-cifar: expected DATA=.../cifar10/train.parquet'; exit 1; }
 	$(BIN)/python -m tests.bench.published_cifar --data '$(DATA)' --seconds $(SECONDS)
 
 bench-serving: setup ## what serving costs beside the model; BUNDLE=... (made by make demo)

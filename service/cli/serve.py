@@ -24,7 +24,7 @@ def serve(
         bool,
         typer.Option(
             "--compile/--no-compile",
-            help="By torch.compile: single images about twice as fast, for minutes of start-up.",
+            help="By torch.compile: faster single images, for minutes of start-up.",
         ),
     ] = False,
     insecure: Annotated[

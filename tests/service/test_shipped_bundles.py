@@ -1,10 +1,13 @@
 """The bundles that ship: small, whole, honest about where they come from, and invertible.
 
-Whatever is in ``bundles/`` is tested.
+Whatever is in ``bundles/`` is tested, but figures on data that does not ship: of those only that
+they were sealed. A folder of ``bundles/baselines/`` is a finished run of another kind of
+classifier, for comparisons to load; ``bundles/sweep/`` has what the sweep behind them measured.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
@@ -17,11 +20,18 @@ import pytest
 import torch
 from torch import Tensor
 
+from calibration.rows import RowRecord
+from model.checkpoint import WEIGHTS_FILE, load_model
 from model.quantize import bin_centres
 from service.bundle import Bundle
 from service.catalog import SHIPPED, find_bundle
+from train.ancestor import recorded_fully
+from train.baselines import load_baseline
+from train.run import MODEL_FOLDER
+from train.run_file import ROWS_FILE, read_run, run_config
 
 BUNDLES = sorted(path.parent for path in SHIPPED.glob("*/manifest.json"))
+BASELINES = SHIPPED / "baselines"
 WEIGHTS = sorted(SHIPPED.rglob("*.safetensors"))
 
 #: Bytes that a file of weights may have.
@@ -90,6 +100,7 @@ def test_training_is_recorded(shipped: Bundle) -> None:
     assert training["device"]
     assert training["progress"]["finished"] is True
     assert training["progress"]["seconds"] > 0
+    assert recorded_fully(training)
     assert re.fullmatch("[0-9a-f]{40}", training["git_commit"])
     assert [line["epoch"] for line in shipped.history] == list(
         range(1, training["config"]["epochs"] + 1)
@@ -103,6 +114,8 @@ def test_figures_on_a_test_split_and_against_a_plain_flow(shipped: Bundle) -> No
     assert flow["beta"] == 0
     assert flow["difference"] == test["bits_per_dim"] - flow["bits_per_dim"]
     assert abs(flow["difference"]) <= 2
+    assert test["round_trip"]["rows"] == 500
+    assert test["round_trip"]["max_error"] <= 1e-5
 
 
 def test_nothing_names_a_place_on_somebody_s_machine(shipped: Bundle) -> None:
@@ -119,3 +132,44 @@ def test_round_trip_in_single_precision(shipped: Bundle) -> None:
     assert x.dtype == torch.float32
     flow = shipped.checkpoint.classifier.flow
     assert (flow.inverse(flow(x)[0])[0] - x).abs().max() <= 1e-4
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "beta"),
+    [
+        ("fashion-mnist-resnet", "resnet", None),
+        ("fashion-mnist-beta-0", "flow", 0.0),
+        ("fashion-mnist-beta-inf", "flow", math.inf),
+    ],
+)
+@torch.no_grad()
+def test_a_baseline_classifies(name: str, kind: str, beta: float | None) -> None:
+    """With the record of its rows, without which no comparison would take it."""
+    folder = BASELINES / name
+    run = read_run(folder)
+    config = run_config(run)
+    assert run["progress"]["finished"] is True
+    assert config.kind == kind
+    assert beta in (None, config.beta)
+    assert absolute(texts(run)) == []
+    RowRecord.from_bytes((folder / ROWS_FILE).read_bytes(), run["rows"])
+    load = load_baseline if kind == "resnet" else load_model
+    model = load(folder / MODEL_FOLDER)
+    expected = find_bundle("fashion-mnist", SHIPPED)
+    assert model.class_labels == Bundle.load(expected).checkpoint.class_labels
+    shape, levels = model.classifier.config.input_shape, model.classifier.config.levels
+    answer = model.classifier.classify(smooth_images(shape, levels, 32))
+    logits = answer if isinstance(answer, Tensor) else answer.logits
+    assert logits.shape == (32, len(model.class_labels))
+    assert logits.isfinite().all()
+
+
+def test_the_sweep_is_of_the_baselines_that_ship() -> None:
+    """By the sums of their weights."""
+    measured = json.loads((SHIPPED / "sweep" / "sweep.json").read_text())
+    assert measured["missing"] == {}
+    sums = {point["beta"]: point["weights_sha256"] for point in measured["points"]}
+    assert set(sums) == {0, 1, 2, 4, 8, 16, 32, "inf", None}
+    for name, beta in (("resnet", None), ("beta-0", 0), ("beta-inf", "inf")):
+        content = (BASELINES / f"fashion-mnist-{name}" / MODEL_FOLDER / WEIGHTS_FILE).read_bytes()
+        assert hashlib.sha256(content).hexdigest() == sums[beta]
