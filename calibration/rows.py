@@ -110,8 +110,10 @@ class RowRecord:
                 f"{' and '.join(OPTIONAL)}"
             )
         sizes = [counts.get(name, 0) for name in PARTS]
+        if not all(type(size) is int and size >= 0 for size in sizes):
+            raise RowsError(f"row hashes: counts are {dict(counts)}, expected whole numbers from 0")
         total = sum(sizes)
-        if min(sizes) < 0 or len(content) != 32 * total:
+        if len(content) != 32 * total:
             raise RowsError(
                 f"row hashes: {len(content)} bytes for counts {dict(counts)}, expected {32 * total}"
             )

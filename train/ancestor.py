@@ -6,6 +6,7 @@ have trained the one that it began with either, and the run's record takes those
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -83,7 +84,10 @@ def _read(described: Path, rows: Path) -> _Described:
             (said["rows"], said) if "rows" in said else (said["data"]["rows"], said["training"])
         )
         recorded_fully(training)  # or it is no description
-        return _Described(RowRecord.from_bytes(rows.read_bytes(), counts), training)
+        content = rows.read_bytes()
+        if described.name == MANIFEST:
+            _check_seal(content, said["files"][BUNDLE_ROWS]["sha256"])
+        return _Described(RowRecord.from_bytes(content, counts), training)
     except (
         OSError,
         ValueError,
@@ -97,3 +101,9 @@ def _read(described: Path, rows: Path) -> _Described:
             f"{rows} is no record of training rows by {described} ({error}): restore the model's "
             "folder"
         ) from error
+
+
+def _check_seal(content: bytes, expected: str) -> None:
+    found = hashlib.sha256(content).hexdigest()
+    if found != expected:
+        raise ValueError(f"not as sealed: expected SHA-256 {expected}, found {found}")

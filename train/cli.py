@@ -154,7 +154,7 @@ def train(
             raise RecipeError("--resume goes on with the settings of the run: give only --out")
         _report(resume_run(out, address=address), out)
         return
-    for_flows = [name for name in FLOW_ONLY if baseline and name in given]
+    for_flows = [name for name in FLOW_ONLY if baseline and given.get(name, False) is not False]
     if for_flows:
         raise RecipeError(
             f"--{for_flows[0]} with --baseline {baseline}: expected a flow; leave out one of them"

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from calibration.rows import RowRecord
+from calibration.rows import RowRecord, RowsError
 from calibration.table import write_table
 from model.checkpoint import Checkpoint, CheckpointError, save_model, write_atomic
 from model.classifier import GenerativeClassifier
@@ -204,10 +204,20 @@ def _recalled(config: TrainConfig, out: Path, shown: bool) -> tuple[Classifier, 
         classifier = fine_tuned(Path(str(config.init)), classifier.config, labels)
     spec = InputSpec(shape=classifier.config.input_shape, levels=classifier.config.levels)
     rows = load_training_set(config, spec, shown=shown)
-    recorded = RowRecord.from_bytes((out / ROWS_FILE).read_bytes(), read_run(out)["rows"])
+    recorded = _recorded(out)
     if rows.record.to_bytes() != recorded.own.to_bytes():
         raise DataError(f"{config.data} has changed since the run in {out} began: start a new one")
     return classifier, rows
+
+
+def _recorded(out: Path) -> RowRecord:
+    try:
+        return RowRecord.from_bytes((out / ROWS_FILE).read_bytes(), read_run(out)["rows"])
+    except (RowsError, OSError) as error:
+        raise CheckpointError(
+            f"{out / ROWS_FILE} is no record of the run's rows ({error}): restore it, or start a "
+            "new run"
+        ) from error
 
 
 def _say_cost(config: TrainConfig, classifier: Classifier, rows: int) -> None:

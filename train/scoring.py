@@ -1,4 +1,4 @@
-"""Decoded images to a score table, through the path that serving uses."""
+"""Decoded images to a score table, through the path that serving uses; and back again."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import pyarrow as pa
 
 from calibration.table import score_table
 from model.classifier import GenerativeClassifier
-from model.scoring import Scores, score
+from model.image import UInt8Array
+from model.scoring import round_trip_errors, score
 from train.batch_sizes import images_at_once
 from train.images import UNLABELLED, Images
 from train.progress import Progress
@@ -22,7 +23,7 @@ def score_images(
     classifier: GenerativeClassifier, images: Images, splits: Sequence[str | None]
 ) -> pa.Table:
     """The score table of ``images`` in their order; ``splits`` names the part of each row."""
-    parts = list(_batches(classifier, images))
+    parts = [score(classifier, pixels) for pixels in _batches("scoring", classifier, images)]
     return score_table(
         ids=list(images.ids),
         labels=[None if label == UNLABELLED else int(label) for label in images.labels],
@@ -36,10 +37,20 @@ def score_images(
     )
 
 
-def _batches(classifier: GenerativeClassifier, images: Images) -> Iterator[Scores]:
+def round_trip_error(classifier: GenerativeClassifier, images: Images) -> float:
+    """Largest error of a pixel, in [0, 1], after the flow and its inverse, in float32.
+
+    NaN where an inverse gives no number.
+    """
+    batches = _batches("inverting", classifier, images)
+    errors = [round_trip_errors(classifier, pixels) for pixels in batches]
+    return float(np.concatenate(errors).max())
+
+
+def _batches(label: str, classifier: GenerativeClassifier, images: Images) -> Iterator[UInt8Array]:
     batch = images_at_once(classifier.config.dim, BATCH)
-    with Progress("scoring", len(images)) as progress:
+    with Progress(label, len(images)) as progress:
         for start in range(0, len(images), batch):
             pixels = images.pixels[start : start + batch]
-            yield score(classifier, pixels)
+            yield pixels
             progress.advance(len(pixels))

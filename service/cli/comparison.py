@@ -1,8 +1,7 @@
 """Finished runs that a model is held against: a flow trained with beta 0, a ResNet.
 
 They must be alike in all but what is compared, so another input, architecture or set of classes is
-refused; what else they were trained with, rows and settings, may differ and is said. A run that
-started from another model (``init``) records its own training rows alone.
+refused; what else they were trained with, rows and settings, may differ and is said.
 """
 
 from __future__ import annotations
@@ -49,7 +48,8 @@ SETTINGS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """A classifier, its ``run.json``, and the digests (n, 32) of the rows it was trained on.
+    """A classifier, its ``run.json``, and the digests (n, 32) of the rows it was trained on,
+    with those of the model it began with.
 
     ``source``: the flag and folder that named it. ``settings_that_differ``: of ``SETTINGS`` and of
     a flow's architecture what is not the model's, name to the model's value and this run's.

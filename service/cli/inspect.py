@@ -99,7 +99,8 @@ def _check_lines(found: dict[str, Any]) -> list[tuple[str, str]]:
         lines.append(("trained before", trained))
     lines.append(("new", f"{found['new']:,}"))
     if found["init"]:
-        lines.append(("not checked", f"the rows of {found['init']}, which training started from"))
+        unknown = "rows of models before" if found["ancestor"] else "the rows of"
+        lines.append(("not checked", f"{unknown} {found['init']}, which training started from"))
     return lines
 
 

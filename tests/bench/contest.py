@@ -35,7 +35,7 @@ class Way(NamedTuple):
 
 
 class InferenceContest:
-    """``theirs`` against ``ours`` on images ``x``; both get the same treatments."""
+    """``theirs`` against ``ours`` on images ``x``; alike but in ``served``."""
 
     def __init__(self, title: str, theirs: Side, ours: Side, x: Tensor, pace: Pace) -> None:
         # all modules share the code that is compiled, and it may be compiled a few times only
@@ -64,9 +64,9 @@ class InferenceContest:
         return self._pairs("compiler allowed, best against best", best, target, "; ".join(failures))
 
     def served(self, target: str, *, compiled: bool) -> Comparison:
-        """Theirs as built, uncompiled, and ours as the service runs it, also by ``--compile``."""
+        """Both as built and in inference mode; ours then as the service compiles it, too."""
         theirs, ours = self._sides
-        step = inference(theirs.network, self._x, AS_BUILT)
+        step = serving(theirs.network, self._x, compiled=False)
         ways = [Way(f"{theirs.name}, eager, {AS_BUILT}", AS_BUILT, step)]
         for name, flag in (("by default", False), ("with --compile", True))[: 1 + compiled]:
             step = serving(ours.network, self._x, compiled=flag)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -164,9 +166,12 @@ def test_kept_rows_survive_the_bytes() -> None:
         (RECORD.to_bytes(), RECORD.counts() | {"kept": 1}),
         (RECORD.to_bytes(), RECORD.counts() | {"other": 0}),
         (RECORD.to_bytes(), {"train": 70, "fit": 10, "kept": 20}),
+        (RECORD.to_bytes(), RECORD.counts() | {"train": "70"}),
+        (RECORD.to_bytes(), RECORD.counts() | {"train": None}),
+        (RECORD.to_bytes(), RECORD.counts() | {"train": 70.0}),
     ],
 )
-def test_a_record_that_does_not_fit_its_counts(content: bytes, counts: dict[str, int]) -> None:
+def test_a_record_that_does_not_fit_its_counts(content: bytes, counts: dict[str, Any]) -> None:
     with pytest.raises(RowsError, match="row hashes"):
         RowRecord.from_bytes(content, counts)
 

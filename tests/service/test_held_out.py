@@ -21,6 +21,7 @@ from service.cli.calibrate import calibrate
 from service.cli.held_out import split_figures
 from train.data import open_data
 from train.images import load_images
+from train.run_file import read_run, write_run
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -105,6 +106,38 @@ def test_test_figures_choose_nothing(
     assert made.rows.to_bytes() == bundle.rows.to_bytes()
     ours = {name: value for name, value in made.manifest.metrics.items() if name != "test"}
     assert ours == bundle.manifest.metrics
+
+
+@pytest.mark.parametrize("error", [np.nan, np.inf])
+def test_an_inverse_without_numbers_is_refused(
+    error: float,
+    oodgate: Run,
+    checkpoint_dir: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(
+        "train.scoring.round_trip_errors", lambda _, images: np.append(error, images[1:, 0, 0, 0])
+    )
+    words = ("calibrate", checkpoint_dir, "--data", "digits", "--test", "digits:test")
+    code, _, err = oodgate(*words, "--out", tmp_path / "new")
+    assert code == 2
+    assert "error: inverting 360 test rows gives no finite pixels" in err
+    assert not (tmp_path / "new").exists()
+
+
+def test_what_is_not_known_of_an_ancestor_is_said(
+    oodgate: Run, checkpoint_dir: Path, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(checkpoint_dir, tmp_path / "copy")
+    run = read_run(copy)
+    write_run(copy, {**run, "config": {**run["config"], "init": "runs/other"}})
+    words = ("calibrate", copy, "--data", "digits", "--test", "digits:test")
+    code, said, _ = oodgate(*words, "--out", tmp_path / "new")
+    assert code == 0
+    assert "rows of the models before it are not all known" in said
+    _, said, _ = oodgate("inspect", tmp_path / "new", "--check", "digits:test")
+    assert "not checked    the rows of runs/other, which training started from" in said
 
 
 def test_rows_that_were_seen_are_refused_and_counted(
@@ -245,7 +278,7 @@ def test_anyone_can_check(oodgate: Run, bundle: Bundle, tmp_path: Path) -> None:
 
 
 def test_what_the_record_cannot_know_is_said(oodgate: Run, bundle: Bundle, tmp_path: Path) -> None:
-    from service.cli.inspect import known_rows
+    from service.cli.inspect import _check_lines, known_rows
 
     training = dict(bundle.manifest.training)
     training["config"] = training["config"] | {"init": "runs/other"}
@@ -256,6 +289,9 @@ def test_what_the_record_cannot_know_is_said(oodgate: Run, bundle: Bundle, tmp_p
     record = bundle.rows.descended(fresh[:7])
     known = known_rows(replace(started, rows=record), "digits:test")
     assert (known["ancestor"], known["new"], known["init"]) == (7, 353, None)
+    said = dict(_check_lines(known | {"init": "runs/other"}))
+    assert said["not checked"].startswith("rows of models before runs/other")
+    assert said["trained before"].startswith("7,")
 
 
 def test_the_training_log_is_shown_and_kept(oodgate: Run, bundle: Bundle, tmp_path: Path) -> None:

@@ -25,6 +25,8 @@ from model.checkpoint import WEIGHTS_FILE, load_model
 from model.quantize import bin_centres
 from service.bundle import Bundle
 from service.catalog import SHIPPED, find_bundle
+from service.cli.comparison import open_baseline, open_flow
+from service.cli.source import open_source
 from train.ancestor import recorded_fully
 from train.baselines import load_baseline
 from train.run import MODEL_FOLDER
@@ -162,6 +164,13 @@ def test_a_baseline_classifies(name: str, kind: str, beta: float | None) -> None
     logits = answer if isinstance(answer, Tensor) else answer.logits
     assert logits.shape == (32, len(model.class_labels))
     assert logits.isfinite().all()
+
+
+def test_the_baselines_can_be_held_against_a_model_of_their_recipe() -> None:
+    model = open_source(str(BASELINES / "fashion-mnist-beta-inf"), None)
+    flow = open_flow(BASELINES / "fashion-mnist-beta-0", model)
+    resnet = open_baseline(BASELINES / "fashion-mnist-resnet", model)
+    assert flow.settings_that_differ == resnet.settings_that_differ == {}
 
 
 def test_the_sweep_is_of_the_baselines_that_ship() -> None:

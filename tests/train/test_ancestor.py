@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from model.checkpoint import CheckpointError
-from train.ancestor import recorded_fully
+from train.ancestor import BUNDLE_ROWS, recorded_fully
 from train.config import TrainConfig
 from train.run import resume, train_new
 from train.run_file import ROWS_FILE, RUN_FILE, read_run
@@ -53,6 +53,26 @@ def test_a_model_without_a_record_passes(checkpoint_dir: Path, tmp_path: Path) -
     assert not recorded_fully(read_run(tmp_path / "run"))
     train_new(replace(config, init=str(tmp_path / "run")), tmp_path / "next", stop_at=0)
     assert not recorded_fully(read_run(tmp_path / "next"))
+
+
+def test_a_bundle_s_record_is_as_sealed(bundle_dir: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(bundle_dir, tmp_path / "copy")
+    rows = bytearray((copy / BUNDLE_ROWS).read_bytes())
+    rows[0] ^= 1
+    (copy / BUNDLE_ROWS).write_bytes(rows)
+    with pytest.raises(CheckpointError, match=r"rows.bin is no record .*not as sealed.*: restore"):
+        train_new(replace(CONFIG, init=str(copy)), tmp_path / "run")
+
+
+@pytest.mark.parametrize("content", [b"short", None])
+def test_a_run_without_its_record_does_not_go_on(content: bytes | None, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    train_new(CONFIG, out, stop_at=0)
+    (out / ROWS_FILE).unlink()
+    if content is not None:
+        (out / ROWS_FILE).write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"rows.bin is no record of the run's rows .*restore"):
+        resume(out)
 
 
 @pytest.mark.parametrize(

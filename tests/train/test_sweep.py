@@ -41,6 +41,20 @@ def test_every_run_and_every_file_is_there(sweep_dir: Path) -> None:
     assert all(config == alike[0] for config in alike)
 
 
+def test_a_precision_is_of_every_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[TrainConfig] = []
+
+    def stopping(config: TrainConfig, folder: Path) -> Stopped:
+        seen.append(config)
+        return train_new(config, folder, stop_at=0)
+
+    monkeypatch.setattr(sweep_runs, "train_new", stopping)
+    with pytest.raises(typer.Exit):
+        run(tmp_path / "sweep", precision="bf16")
+    assert [config.precision for config in seen] == ["bf16"]
+    assert RECIPES["tiny"].precision == "float32"
+
+
 def test_a_finished_sweep_trains_nothing_and_says_the_same(
     copied: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
