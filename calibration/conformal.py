@@ -6,7 +6,7 @@ use the rate is Beta(l, n + 1 - l) for l ranks: above alpha about half the time.
 takes fewer ranks, so that the rate stays below alpha with confidence 1 - delta.
 
 Guarantees hold for inputs exchangeable with the calibration rows, and only for them. This file does
-not cover p-values of many images together (FDR), nor class-conditional ranks.
+not cover many images together (``calibration.multiple``), nor class-conditional ranks.
 """
 
 from __future__ import annotations

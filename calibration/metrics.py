@@ -1,7 +1,8 @@
 """How good a posterior and a strangeness score are; for reports, never for a decision.
 
 ``posterior`` is (N, K) with rows that sum to 1, ``labels`` (N,) true classes in [0, K), N >= 1.
-This file does not cover intervals, class-wise calibration or detection rates at a threshold.
+This file does not cover calibration errors (``calibration.calibration_error``), intervals or
+detection rates at a threshold.
 """
 
 from __future__ import annotations
@@ -35,22 +36,6 @@ def brier(posterior: FloatArray, labels: npt.ArrayLike) -> float:
     return float(((posterior - np.eye(posterior.shape[1])[truth]) ** 2).sum(axis=1).mean())
 
 
-def ece(posterior: FloatArray, labels: npt.ArrayLike, bins: int = 15) -> float:
-    """Expected calibration error of the top class, in [0, 1]; lower = better.
-
-    sum_b |B_b| / N |accuracy(B_b) - mean confidence(B_b)| over bins of equal mass (Nguyen &
-    O'Connor 2015). Rows of equal confidence share a bin, so the order of rows does not matter; many
-    ties make fewer bins. Biased upwards when N / bins is small; no correction is made.
-    """
-    confidence = posterior.max(axis=1)
-    correct = posterior.argmax(axis=1) == np.asarray(labels)
-    starts = np.arange(1, bins) * len(confidence) // bins
-    edges = np.unique(np.sort(confidence)[starts])
-    index = np.searchsorted(edges, confidence, side="right")
-    gaps = np.bincount(index, weights=correct - confidence)
-    return float(np.abs(gaps).sum() / len(confidence))
-
-
 def is_confident(posterior: FloatArray) -> BoolArray:
     """Which rows give their top class at least ``CONFIDENT``, (N, K) to (N,)."""
     chosen: BoolArray = posterior.max(axis=1) >= CONFIDENT
@@ -70,6 +55,21 @@ def overconfidence_error(posterior: FloatArray, labels: npt.ArrayLike) -> float 
         return None
     wrong = posterior[sure].argmax(axis=1) != np.asarray(labels)[sure]
     return float(wrong.mean() / (1 - CONFIDENT))
+
+
+def aurc(posterior: FloatArray, labels: npt.ArrayLike) -> float:
+    """Area under the risk-coverage curve, in [0, 1]; lower = better.
+
+    The mean over k = 1..N of the error rate among the k most confident predictions (Geifman &
+    El-Yaniv, 2017): how well confidence orders the errors to the end. Rows of equal confidence
+    count with their mean, so the order of rows does not matter.
+    """
+    confidence = posterior.max(axis=1)
+    wrong = posterior.argmax(axis=1) != np.asarray(labels)
+    _, group, sizes = np.unique(-confidence, return_inverse=True, return_counts=True)
+    shares = np.bincount(group, weights=wrong) / sizes
+    errors = np.repeat(shares, sizes).cumsum()
+    return float((errors / np.arange(1, len(confidence) + 1)).mean())
 
 
 def auroc(id_scores: FloatArray, ood_scores: FloatArray) -> float:

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 
 from calibration.arrays import FloatArray, IntArray
-from calibration.metrics import accuracy, ece, is_confident, overconfidence_error
+from calibration.calibration_error import ece
+from calibration.metrics import accuracy, is_confident, overconfidence_error
 from calibration.rows import is_in
 from calibration.temperature import fit_temperature, softmax
 from model.checkpoint import WEIGHTS_FILE, load_model

@@ -219,7 +219,8 @@ def _metrics(calibration: Calibration, model: Source) -> dict[str, Any]:
 
 
 def _posterior_metrics(calibration: Calibration, cal: pa.Table) -> dict[str, float]:
-    from calibration.metrics import accuracy, brier, ece, nll
+    from calibration.calibration_error import ece
+    from calibration.metrics import accuracy, brier, nll
     from calibration.table import labels_of, logits_of
     from calibration.temperature import softmax
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,27 +12,17 @@ from calibration.errors import CalibrationError
 from calibration.metrics import (
     CONFIDENT,
     accuracy,
+    aurc,
     auroc,
     brier,
-    ece,
     is_confident,
     nll,
     overconfidence_error,
 )
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
+from tests.calibration.posteriors import sample, sharpened
 
 laws = settings(derandomize=True, deadline=None, max_examples=60)
 scores = st.lists(st.integers(-3, 3).map(float), min_size=1, max_size=30)
-
-
-def sample(rows: int = 900, classes: int = 4, seed: int = 0) -> tuple[Floats, Ints]:
-    """Calibrated posteriors: the truth is drawn from them."""
-    rng = np.random.default_rng(seed)
-    posterior = rng.dirichlet(np.full(classes, 0.5), size=rows)
-    drawn = (posterior.cumsum(axis=1) < rng.random((rows, 1))).sum(axis=1)
-    return posterior, drawn.clip(max=classes - 1)
 
 
 def test_they_agree_with_scikit_learn() -> None:
@@ -53,12 +42,6 @@ def test_closed_forms() -> None:
 
 def test_nll_of_the_impossible_is_large_and_finite() -> None:
     assert nll(np.array([[1.0, 0.0]]), [1]) == pytest.approx(708.4, abs=0.1)
-
-
-def test_ece_of_one_confidence_is_its_distance_from_accuracy() -> None:
-    posterior = np.tile([0.8, 0.2], (100, 1))
-    assert ece(posterior, np.repeat([0, 1], [65, 35])) == pytest.approx(0.15)
-    assert ece(posterior, np.repeat([0, 1], [80, 20])) == pytest.approx(0, abs=1e-12)
 
 
 def test_overconfidence_counts_confident_errors_alone() -> None:
@@ -86,27 +69,36 @@ def test_overconfidence_of_an_honest_99_7_percent_is_one() -> None:
     assert overconfidence_error(posterior, labels) == pytest.approx(1, abs=0.15)
 
 
-def test_ece_bins_have_equal_mass() -> None:
-    """30 rows in 15 bins are pairs; each pair has one right and one wrong: |0.5 - confidence|."""
-    confidence = np.linspace(0.5, 0.99, 30)
-    posterior = np.stack([confidence, 1 - confidence], axis=1)
-    expected = np.abs(confidence.reshape(15, 2).mean(axis=1) - 0.5).mean()
-    assert ece(posterior, np.tile([0, 1], 15)) == pytest.approx(expected)
+def test_aurc_by_hand() -> None:
+    """Errors in the order of confidence: none, one, none: (0 + 1/2 + 1/3) / 3."""
+    posterior = np.array([[0.6, 0.4], [0.9, 0.1], [0.3, 0.7]])
+    assert aurc(posterior, [0, 0, 0]) == pytest.approx((0 + 1 / 2 + 1 / 3) / 3)
+    assert aurc(posterior, [1, 1, 0]) == 1.0
+    assert aurc(posterior, [0, 0, 1]) == 0.0
 
 
 @pytest.mark.parametrize("rows", [1, 7, 900])
-def test_ece_does_not_depend_on_the_order_of_rows(rows: int) -> None:
+def test_aurc_is_the_mean_over_every_order_of_ties(rows: int) -> None:
     posterior, labels = sample(rows)
     posterior = np.round(posterior, 1)  # many ties
-    order = np.random.default_rng(1).permutation(rows)
-    assert ece(posterior[order], labels[order]) == pytest.approx(ece(posterior, labels), abs=1e-12)
+    rng, found = np.random.default_rng(1), []
+    for _ in range(400):
+        order = rng.permutation(rows)
+        order = order[np.argsort(-posterior[order].max(axis=1), kind="stable")]
+        wrong = posterior[order].argmax(axis=1) != labels[order]
+        found.append((wrong.cumsum() / np.arange(1, rows + 1)).mean())
+    error = np.std(found) / 20
+    assert aurc(posterior, labels) == pytest.approx(np.mean(found), abs=5 * error + 1e-12)
+    order = rng.permutation(rows)
+    assert aurc(posterior[order], labels[order]) == pytest.approx(aurc(posterior, labels))
 
 
-def test_ece_tells_overconfident_from_calibrated() -> None:
+def test_aurc_falls_where_confidence_knows_errors() -> None:
     posterior, labels = sample(20_000)
-    sharper = posterior**3 / (posterior**3).sum(axis=1, keepdims=True)
-    assert ece(posterior, labels) < 0.02
-    assert ece(sharper, labels) > 0.1
+    blurred = np.eye(4)[posterior.argmax(axis=1)]  # equally sure of all
+    assert aurc(posterior, labels) < 0.7 * aurc(blurred, labels)
+    assert aurc(blurred, labels) == pytest.approx(1 - accuracy(posterior, labels))
+    assert aurc(sharpened(posterior), labels) == pytest.approx(aurc(posterior, labels), rel=0.05)
 
 
 @laws

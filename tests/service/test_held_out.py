@@ -12,7 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from calibration.metrics import accuracy, ece, nll
+from calibration.calibration_error import class_wise_ece, debiased_ece, ece, ece_interval
+from calibration.metrics import accuracy, aurc, brier, nll, overconfidence_error
 from calibration.rows import is_in
 from calibration.table import TableError, floats_of, labels_of, logits_of, score_table
 from calibration.temperature import softmax
@@ -44,6 +45,13 @@ def test_figures_of_a_table(bundle: Bundle) -> None:
     assert found["accuracy"] == bundle.manifest.metrics["accuracy"] == accuracy(posterior, labels)
     assert found["nll"] == nll(posterior, labels)
     assert found["ece"] == ece(posterior, labels)
+    assert found["ece_debiased"] == debiased_ece(posterior, labels)
+    assert found["ece_interval"] == list(ece_interval(posterior, labels))
+    assert found["ece_class_wise"] == class_wise_ece(posterior, labels)
+    assert found["brier"] == brier(posterior, labels)
+    assert found["aurc"] == aurc(posterior, labels)
+    assert found["oce"] == overconfidence_error(posterior, labels)
+    assert found["oce_rows"] == (posterior.max(axis=1) >= 0.997).sum()
     assert found["ece_before_temperature"] == ece(softmax(logits_of(rows), 1.0), labels)
     log2_p = floats_of(rows, "log_prob") / np.log(2)
     assert found["bits_per_dim"] == pytest.approx(np.log2(17) - log2_p.mean() / 64, rel=1e-12)

@@ -12,7 +12,8 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from calibration.metrics import CONFIDENT, ece
+from calibration.calibration_error import ece
+from calibration.metrics import CONFIDENT
 from calibration.temperature import softmax
 from model.checkpoint import load_model
 from model.image import InputSpec

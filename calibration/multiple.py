@@ -1,0 +1,57 @@
+"""Many images at once: which of a set are strangers, with few false alarms among those named.
+
+By the procedure of Benjamini and Hochberg (1995) on the p-values of one calibration. That these
+share their reference does no harm: the false discovery rate, the expected share of typical images
+among those named, stays at or below q times the share of typical images in the set (Bates et al.,
+"Testing for Outliers with Conformal p-values", 2021, for ranks of one score; of two-sided ranks a
+test holds the same by simulation). To combine the p-values of several images into one, as Fisher
+and Stouffer do, is not valid with a shared reference.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import false_discovery_control
+
+from calibration.arrays import BoolArray
+from calibration.errors import CalibrationError
+
+
+def strangers(p_values: npt.ArrayLike, q: float) -> BoolArray:
+    """Which of m images are strangers at false discovery rate ``q``, (m,) to (m,).
+
+    ``p_values`` are all of the set, small = strange. Raises ``CalibrationError`` for numbers that
+    are no p-values, and for a ``q`` outside of (0, 1).
+    """
+    found = np.asarray(p_values, dtype=np.float64)
+    _check_rate(q)
+    wrong = ~((found >= 0) & (found <= 1))  # NaN too
+    if found.ndim != 1 or wrong.any():
+        raise CalibrationError(
+            f"p-values of shape {found.shape}, {int(wrong.sum())} of them outside of [0, 1]: "
+            "expected one number from 0 to 1 for each image, without rows that have an error"
+        )
+    if not len(found):
+        return np.zeros(0, dtype=np.bool_)
+    named: BoolArray = false_discovery_control(found, method="bh") <= q
+    return named
+
+
+def fewest_found(m: int, q: float, smallest_p: float) -> int | None:
+    """How many strangers a set of ``m`` images must hold for the first to be named at ``q``.
+
+    ``smallest_p``: the smallest p-value that the calibration can give, 1 / (n + 1) for ranks of a
+    score among n and 2 / (n + 1) where they are two-sided. k equal p-values are named where they
+    are at most q k / m. None where not even m would do: the reference is too small.
+    """
+    _check_rate(q)
+    fewest = max(1, math.ceil(m * smallest_p / q))
+    return fewest if fewest <= m else None
+
+
+def _check_rate(q: float) -> None:
+    if not 0 < q < 1:
+        raise CalibrationError(f"q {q}: expected a false discovery rate between 0 and 1")

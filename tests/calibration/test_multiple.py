@@ -1,0 +1,103 @@
+"""The false discovery rate over a set of images that share one reference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from calibration.arrays import FloatArray
+from calibration.errors import CalibrationError
+from calibration.multiple import fewest_found, strangers
+
+#: Sets of 200 images, 20 of them strangers, each with a reference of its own.
+SETS, IMAGES, STRANGE, REFERENCE = 400, 200, 20, 999
+
+
+PValues = Callable[[FloatArray, FloatArray], FloatArray]
+
+
+def conformal(scores: FloatArray, reference: FloatArray) -> FloatArray:
+    """(1 + how many of the reference are at least as large) / (n + 1)."""
+    above = len(reference) - np.searchsorted(np.sort(reference), scores, side="left")
+    return np.asarray((1 + above) / (len(reference) + 1))
+
+
+def two_sided(scores: FloatArray, reference: FloatArray) -> FloatArray:
+    tails = conformal(scores, reference), conformal(-scores, -reference)
+    return np.asarray(np.minimum(1, 2 * np.minimum(*tails)))
+
+
+@pytest.mark.parametrize("p_values", [conformal, two_sided])
+@pytest.mark.parametrize("q", [0.05, 0.2])
+def test_the_rate_is_held_over_shared_references(p_values: PValues, q: float) -> None:
+    """And nearly used up, so that the test would see a rate twice as high; power is real."""
+    rng = np.random.default_rng(0)
+    false_shares, powers = [], []
+    for _ in range(SETS):
+        reference = rng.normal(size=REFERENCE)
+        scores = rng.normal(size=IMAGES)
+        scores[:STRANGE] += 4
+        named = strangers(p_values(scores, reference), q)
+        false_shares.append(named[STRANGE:].sum() / max(1, named.sum()))
+        powers.append(named[:STRANGE].mean())
+    error = np.std(false_shares) / np.sqrt(SETS)
+    share = q * (1 - STRANGE / IMAGES)
+    assert np.mean(false_shares) <= share + 3 * error
+    assert np.mean(false_shares) >= share / 2
+    assert np.mean(powers) > 0.6
+
+
+def test_naming_each_at_alpha_holds_no_such_rate() -> None:
+    """What the procedure is for: with 180 typical images p <= .05 names nine of them."""
+    rng = np.random.default_rng(0)
+    reference, scores = rng.normal(size=REFERENCE), rng.normal(size=IMAGES)
+    scores[:STRANGE] += 4
+    p = conformal(scores, reference)
+    named = p <= 0.05
+    assert named[STRANGE:].sum() / named.sum() > 0.2
+    assert strangers(p, 0.05).sum() < named.sum()
+
+
+def test_by_hand() -> None:
+    """Thresholds .025, .05, .075, .1: the third holds, so the two below it are named with it."""
+    p = [0.074, 0.9, 0.03, 0.06]
+    assert strangers(p, 0.1).tolist() == [True, False, True, True]
+    assert strangers([], 0.1).tolist() == []
+    assert not strangers([1.0, 1.0], 0.1).any()
+
+
+@pytest.mark.parametrize(
+    ("m", "q", "smallest", "fewest"),
+    [
+        (200, 0.1, 1 / 1000, 2),
+        (200, 0.1, 2 / 5001, 1),
+        (10_000, 0.05, 1 / 5001, 40),
+        (10, 0.1, 0.2, None),
+    ],
+)
+def test_the_fewest_that_can_be_found(
+    m: int, q: float, smallest: float, fewest: int | None
+) -> None:
+    assert fewest_found(m, q, smallest) == fewest
+    p = np.ones(m)
+    if fewest is None:
+        assert not strangers(np.full(m, smallest), q).any()
+        return
+    p[:fewest] = smallest
+    assert strangers(p, q).sum() == fewest
+    p[0] = 1.0
+    assert fewest == 1 or not strangers(p, q).any()
+
+
+@pytest.mark.parametrize("p_values", [[0.5, np.nan], [-0.1], [1.1], [[0.1, 0.2]], 0.5])
+def test_what_is_no_p_value_is_refused(p_values: list[float]) -> None:
+    with pytest.raises(CalibrationError, match="expected one number from 0 to 1 for each image"):
+        strangers(p_values, 0.1)
+
+
+@pytest.mark.parametrize("q", [0.0, 1.0, -1.0, np.nan])
+def test_what_is_no_rate_is_refused(q: float) -> None:
+    with pytest.raises(CalibrationError, match="expected a false discovery rate"):
+        strangers([0.5], q)
