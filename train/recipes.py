@@ -113,7 +113,7 @@ RECIPES = {
             dropout=0.1,
             epochs=6,
             shift=1,
-            expected="6 epochs for sweeps; 24 gave held-out accuracy 92.3% in an hour on a core",
+            expected="for sweeps: test accuracy 89.2%, 4.25 bits/dim, ten minutes on one CPU core",
         ),
         _TWO_CORES(
             name="fashion-mnist",
