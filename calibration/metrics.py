@@ -60,9 +60,9 @@ def overconfidence_error(posterior: FloatArray, labels: npt.ArrayLike) -> float 
 def aurc(posterior: FloatArray, labels: npt.ArrayLike) -> float:
     """Area under the risk-coverage curve, in [0, 1]; lower = better.
 
-    The mean over k = 1..N of the error rate among the k most confident predictions (Geifman &
-    El-Yaniv, 2017): how well confidence orders the errors to the end. Rows of equal confidence
-    count with their mean, so the order of rows does not matter.
+    The mean over k = 1..N of the error rate among the k most confident predictions (Geifman,
+    Uziel & El-Yaniv, 2019): how well confidence orders the errors to the end. Rows of equal
+    confidence count with their mean, so the order of rows does not matter.
     """
     confidence = posterior.max(axis=1)
     wrong = posterior.argmax(axis=1) != np.asarray(labels)

@@ -19,6 +19,9 @@ from scipy.stats import false_discovery_control
 from calibration.arrays import BoolArray
 from calibration.errors import CalibrationError
 
+#: Ranks over n + 1 often are exactly q k / m; their quotients in floats may miss it by so little.
+ROUNDING = 1e-12
+
 
 def strangers(p_values: npt.ArrayLike, q: float) -> BoolArray:
     """Which of m images are strangers at false discovery rate ``q``, (m,) to (m,).
@@ -27,7 +30,7 @@ def strangers(p_values: npt.ArrayLike, q: float) -> BoolArray:
     are no p-values, and for a ``q`` outside of (0, 1).
     """
     found = np.asarray(p_values, dtype=np.float64)
-    _check_rate(q)
+    _check_share("q", q)
     wrong = ~((found >= 0) & (found <= 1))  # NaN too
     if found.ndim != 1 or wrong.any():
         raise CalibrationError(
@@ -36,7 +39,7 @@ def strangers(p_values: npt.ArrayLike, q: float) -> BoolArray:
         )
     if not len(found):
         return np.zeros(0, dtype=np.bool_)
-    named: BoolArray = false_discovery_control(found, method="bh") <= q
+    named: BoolArray = false_discovery_control(found, method="bh") <= q * (1 + ROUNDING)
     return named
 
 
@@ -45,13 +48,15 @@ def fewest_found(m: int, q: float, smallest_p: float) -> int | None:
 
     ``smallest_p``: the smallest p-value that the calibration can give, 1 / (n + 1) for ranks of a
     score among n and 2 / (n + 1) where they are two-sided. k equal p-values are named where they
-    are at most q k / m. None where not even m would do: the reference is too small.
+    are at most q k / m. None where not even m would do: the reference is too small, or the set
+    empty. Raises ``CalibrationError`` for a ``q`` or ``smallest_p`` outside of (0, 1).
     """
-    _check_rate(q)
-    fewest = max(1, math.ceil(m * smallest_p / q))
+    _check_share("q", q)
+    _check_share("smallest_p", smallest_p)
+    fewest = max(1, math.ceil(m * smallest_p / q * (1 - ROUNDING)))
     return fewest if fewest <= m else None
 
 
-def _check_rate(q: float) -> None:
-    if not 0 < q < 1:
-        raise CalibrationError(f"q {q}: expected a false discovery rate between 0 and 1")
+def _check_share(name: str, value: float) -> None:
+    if not 0 < value < 1:
+        raise CalibrationError(f"{name} {value}: expected a number between 0 and 1")

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from calibration.arrays import FloatArray, IntArray
 from calibration.calibration import Calibration
-from calibration.calibration_error import class_wise_ece, debiased_ece, ece, ece_interval
+from calibration.calibration_error import calibrated_ece, class_wise_ece, debiased_ece, ece
 from calibration.errors import CalibrationError
 from calibration.metrics import accuracy, aurc, brier, is_confident, nll, overconfidence_error
 from calibration.rows import Digests, is_in
@@ -150,9 +150,10 @@ def _round_trip(checkpoint: Checkpoint, images: Images) -> dict[str, Any]:
 def split_figures(table: pa.Table, calibration: Calibration, config: FlowConfig) -> dict[str, Any]:
     """Figures of a score table of labelled rows, one of them at least.
 
-    ``accuracy``; ``bits_per_dim``; ``p_value_at_most_alpha`` and ``rejected``, shares of rows, at
-    the calibration's ``alpha``; and those of the calibrated posterior, see ``_posterior_figures``,
-    with ``ece_before_temperature``. Raises ``TableError`` for a score that is no finite number.
+    ``accuracy``; ``bits_per_dim``; ``p_value_at_most_alpha``, ``rejected`` and ``abstained``,
+    shares of rows, at the calibration's ``alpha``; and those of the calibrated posterior, see
+    ``_posterior_figures``, with ``ece_before_temperature``. Raises ``TableError`` for a score that
+    is no finite number.
     """
     check_table(table)
     logits, log_prob = logits_of(table), floats_of(table, "log_prob")
@@ -166,13 +167,15 @@ def split_figures(table: pa.Table, calibration: Calibration, config: FlowConfig)
         "alpha": calibration.alpha,
         "p_value_at_most_alpha": float(np.mean(decided.p_value <= calibration.alpha)),
         "rejected": float(decided.rejected.mean()),
+        "abstained": float(decided.abstained.mean()),
     }
 
 
 def _posterior_figures(posterior: FloatArray, labels: IntArray) -> dict[str, Any]:
     """Of ``calibration.metrics`` and ``calibration.calibration_error``: ``nll`` in nats, ``brier``,
     ``aurc``; ``oce``, None without a confident prediction, of which there are ``oce_rows``; ``ece``
-    as it is, ``ece_debiased`` with its 95% ``ece_interval``, ``ece_class_wise``."""
+    as it is, ``ece_debiased``, and ``ece_if_calibrated``, which honest confidences stay below with
+    95%; ``ece_class_wise``."""
     return {
         "nll": nll(posterior, labels),
         "brier": brier(posterior, labels),
@@ -181,7 +184,7 @@ def _posterior_figures(posterior: FloatArray, labels: IntArray) -> dict[str, Any
         "oce_rows": int(is_confident(posterior).sum()),
         "ece": ece(posterior, labels),
         "ece_debiased": debiased_ece(posterior, labels),
-        "ece_interval": list(ece_interval(posterior, labels)),
+        "ece_if_calibrated": calibrated_ece(posterior),
         "ece_class_wise": class_wise_ece(posterior, labels),
     }
 

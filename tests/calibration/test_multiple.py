@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -97,7 +99,27 @@ def test_what_is_no_p_value_is_refused(p_values: list[float]) -> None:
         strangers(p_values, 0.1)
 
 
-@pytest.mark.parametrize("q", [0.0, 1.0, -1.0, np.nan])
-def test_what_is_no_rate_is_refused(q: float) -> None:
-    with pytest.raises(CalibrationError, match="expected a false discovery rate"):
-        strangers([0.5], q)
+@pytest.mark.parametrize("share", [0.0, 1.0, -1.0, np.nan, np.inf])
+def test_what_is_no_share_is_refused(share: float) -> None:
+    with pytest.raises(CalibrationError, match=r"q .*: expected a number between 0 and 1"):
+        strangers([0.5], share)
+    with pytest.raises(CalibrationError, match=r"q .*: expected a number between 0 and 1"):
+        fewest_found(10, share, 0.1)
+    with pytest.raises(CalibrationError, match=r"smallest_p .*: expected a number between 0 and 1"):
+        fewest_found(10, 0.1, share)
+
+
+@pytest.mark.parametrize("q", ["0.01", "0.05", "0.1", "0.2", "0.3"])
+def test_both_answers_are_those_of_exact_arithmetic(q: str) -> None:
+    """Where a rank is q k / m to the last digit, too."""
+    level = Fraction(q)
+    for m in (1, 7, 14, 60, 100):
+        for n in (99, 199, 215, 999):
+            for rank in (1, 2, 3, 17):
+                exact = math.ceil(m * Fraction(rank, n + 1) / level)
+                expected = exact if exact <= m else None
+                p = rank / (n + 1)
+                assert fewest_found(m, float(level), p) == expected
+                together = np.ones(m)
+                together[: exact if expected else m] = p
+                assert strangers(together, float(level)).sum() == (expected or 0)

@@ -12,10 +12,17 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from calibration.calibration_error import class_wise_ece, debiased_ece, ece, ece_interval
+from calibration.calibration_error import calibrated_ece, class_wise_ece, debiased_ece, ece
 from calibration.metrics import accuracy, aurc, brier, nll, overconfidence_error
 from calibration.rows import is_in
-from calibration.table import TableError, floats_of, labels_of, logits_of, score_table
+from calibration.table import (
+    TableError,
+    floats_of,
+    labels_of,
+    logits_of,
+    score_table,
+    statistics_of,
+)
 from calibration.temperature import softmax
 from service.bundle import HISTORY, MANIFEST, Bundle
 from service.cli.calibrate import calibrate
@@ -46,7 +53,7 @@ def test_figures_of_a_table(bundle: Bundle) -> None:
     assert found["nll"] == nll(posterior, labels)
     assert found["ece"] == ece(posterior, labels)
     assert found["ece_debiased"] == debiased_ece(posterior, labels)
-    assert found["ece_interval"] == list(ece_interval(posterior, labels))
+    assert found["ece_if_calibrated"] == calibrated_ece(posterior)
     assert found["ece_class_wise"] == class_wise_ece(posterior, labels)
     assert found["brier"] == brier(posterior, labels)
     assert found["aurc"] == aurc(posterior, labels)
@@ -58,6 +65,10 @@ def test_figures_of_a_table(bundle: Bundle) -> None:
     # two-sided ranks of the reference among itself: each value of p twice, 2/216, 4/216, ...
     p = np.sort(np.repeat(np.arange(2, 217, 2) / 216, 2))[:215]
     threshold = bundle.calibration.threshold()
+    decided = bundle.calibration.decide(
+        logits_of(rows), floats_of(rows, "log_prob"), statistics_of(rows)
+    )
+    assert found["abstained"] == decided.abstained.mean()
     assert found["rejected"] == pytest.approx((p <= threshold).mean(), abs=2 / 215)
     assert found["p_value_at_most_alpha"] == pytest.approx((p <= 0.05).mean(), abs=2 / 215)
 
