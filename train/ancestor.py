@@ -86,7 +86,7 @@ def _read(described: Path, rows: Path) -> _Described:
         recorded_fully(training)  # or it is no description
         content = rows.read_bytes()
         if described.name == MANIFEST:
-            _check_seal(content, said["files"][BUNDLE_ROWS]["sha256"])
+            check_sealed(rows, content, said, BUNDLE_ROWS)
         return _Described(RowRecord.from_bytes(content, counts), training)
     except (
         OSError,
@@ -103,7 +103,14 @@ def _read(described: Path, rows: Path) -> _Described:
         ) from error
 
 
-def _check_seal(content: bytes, expected: str) -> None:
+def check_sealed(path: Path, content: bytes, manifest: Mapping[str, Any], name: str) -> None:
+    """Raise ``CheckpointError`` where ``path``, the bundle's file ``name``, is not as sealed."""
+    files = manifest.get("files")
+    seal = files.get(name) if isinstance(files, dict) else None
+    expected = seal.get("sha256") if isinstance(seal, dict) else None
     found = hashlib.sha256(content).hexdigest()
     if found != expected:
-        raise ValueError(f"not as sealed: expected SHA-256 {expected}, found {found}")
+        raise CheckpointError(
+            f"{path} is not as sealed: expected SHA-256 {expected}, found {found}; restore the "
+            "bundle"
+        )

@@ -24,7 +24,7 @@ from model.checkpoint import (
 )
 from model.classifier import GenerativeClassifier
 from model.config import FlowConfig
-from train.ancestor import MANIFEST, model_folder, rows_recorded
+from train.ancestor import MANIFEST, check_sealed, model_folder, rows_recorded
 from train.run_file import read_run
 
 
@@ -102,16 +102,9 @@ def _load_sealed(source: Path) -> Checkpoint:
     contents = read_model(folder)
     manifest = _manifest(source)
     if manifest is not None:
-        sealed = _parsed(source, manifest).get("files")
+        said = _parsed(source, manifest)
         for name, content in zip((CONFIG_FILE, WEIGHTS_FILE), contents, strict=True):
-            seal = sealed.get(f"model/{name}") if isinstance(sealed, dict) else None
-            expected = seal.get("sha256") if isinstance(seal, dict) else None
-            found = hashlib.sha256(content).hexdigest()
-            if found != expected:
-                raise CheckpointError(
-                    f"{folder / name} is not as sealed: expected SHA-256 {expected}, found "
-                    f"{found}; restore the bundle"
-                )
+            check_sealed(folder / name, content, said, f"model/{name}")
     try:
         return parse_model(*contents)
     except CheckpointError as error:
