@@ -81,6 +81,13 @@ def train(
         Path | None,
         typer.Option(help="Bundle or checkpoint to begin with; means of the same classes stay."),
     ] = None,
+    leave_out: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CLASS",
+            help="Train as if DATA had no such class, to try it as a stranger; may be repeated.",
+        ),
+    ] = None,
     augment: Annotated[
         bool | None,
         typer.Option("--augment/--no-augment", help="Flips and shifts, as the recipe has them."),
@@ -146,6 +153,7 @@ def train(
         "compile": compile_,
         "recompute": recompute,
         "workers": workers,
+        "leave_out": tuple(leave_out) if leave_out else None,
         **({"flip": False, "shift": 0} if augment is False else {}),
     }
     given = {name: value for name, value in asked.items() if value is not None}

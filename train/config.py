@@ -29,6 +29,7 @@ class TrainConfig:
     stay in float32. ``dropout``: the chance of a hidden channel inside couplings to be dropped in
     training, in place of the recipe's. ``recompute`` trades half as much time again for
     activation memory that does not grow with depth. ``init``: a bundle or checkpoint to begin with.
+    ``leave_out``: class names; the run is as if the data had no such classes.
     """
 
     recipe: str
@@ -57,6 +58,7 @@ class TrainConfig:
     fit_rows: int = 5000
     cal_rows: int = 5000
     threads: int = 1
+    leave_out: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse values that cannot train, naming them."""
@@ -99,20 +101,35 @@ class TrainConfig:
                 expect_integer(field.name, value)
             elif kind == "float":
                 expect_number(field.name, value)
+            elif field.name == "leave_out":
+                _expect_names(field.name, value)
             elif not isinstance(value, bool if kind == "bool" else str):
                 raise ValueError(f"{field.name} {value!r}: expected {kind}")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON data; an infinite beta, which JSON has no number for, becomes "inf"."""
         data = asdict(self)
-        return {**data, "beta": "inf" if math.isinf(self.beta) else self.beta}
+        beta = "inf" if math.isinf(self.beta) else self.beta
+        return {**data, "beta": beta, "leave_out": list(self.leave_out)}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> TrainConfig:
         """The inverse of ``to_dict``; raises ``ValueError`` naming what does not fit."""
+        left_out = data.get("leave_out", [])  # earlier versions could leave none out
+        names = tuple(left_out) if isinstance(left_out, list) else left_out
         try:
-            return cls(**{**data, "beta": float(data["beta"])})
+            return cls(**{**data, "beta": float(data["beta"]), "leave_out": names})
         except KeyError as error:
             raise ValueError(f"the settings lack {error}") from error
         except TypeError as error:
             raise ValueError(f"not settings this version knows: {error}") from error
+
+
+def _expect_names(field: str, value: object) -> None:
+    """Refuse what is not a tuple of names, each of them once."""
+    names = value if isinstance(value, tuple) else (None,)
+    if not all(isinstance(name, str) and name for name in names):
+        raise ValueError(f"{field} {value!r}: expected names of classes, none of them empty")
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"{field} {twice[:5]}: expected each class once")

@@ -38,12 +38,16 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageRows:
-    """A data set that can be read from the start any number of times, a row at a time."""
+    """A data set that can be read from the start any number of times, a row at a time.
+
+    ``read_labels`` gives the rows' labels where that is cheaper than reading the images too.
+    """
 
     spec: str
     size: int
     class_labels: tuple[str, ...] | None
     read: Callable[[], Iterator[Row]]
+    read_labels: Callable[[], Iterator[int | None]] | None = None
 
     def __post_init__(self) -> None:
         """Classes are matched by name, so two of one name would become one class."""
@@ -57,6 +61,10 @@ class ImageRows:
 
     def __iter__(self) -> Iterator[Row]:
         return self.read()
+
+    def labels(self) -> Iterator[int | None]:
+        """The rows' class indices in their order."""
+        return self.read_labels() if self.read_labels else (row.label for row in self.read())
 
 
 def open_data(spec: str) -> ImageRows:
@@ -159,7 +167,13 @@ def _folder_rows(spec: str, folder: Path) -> ImageRows:
         for path, label in files:
             yield Row(id=str(path.relative_to(folder)), image=path.read_bytes(), label=label)
 
-    return ImageRows(spec=spec, size=len(files), class_labels=tuple(classes), read=read)
+    return ImageRows(
+        spec=spec,
+        size=len(files),
+        class_labels=tuple(classes),
+        read=read,
+        read_labels=lambda: (label for _, label in files),
+    )
 
 
 def _holds_images(entry: Path) -> bool:

@@ -28,14 +28,27 @@ from train.ancestor import MANIFEST, check_sealed, model_folder, rows_recorded
 from train.run_file import read_run
 
 
-def fine_tuned(source: Path, flow: FlowConfig, class_labels: Sequence[str]) -> GenerativeClassifier:
+def fine_tuned(
+    source: Path,
+    flow: FlowConfig,
+    class_labels: Sequence[str],
+    *,
+    leave_out: Sequence[str] = (),
+) -> GenerativeClassifier:
     """A classifier of ``class_labels`` and ``flow``'s dropout on the trained flow in ``source``.
 
     ``source`` is a bundle or a checkpoint; the architecture is its own. Its class means are kept
     where ``class_labels`` and the kind of means are the same, in their order. Raises
-    ``CheckpointError`` where it is none, is not as sealed, or its images are of another shape.
+    ``CheckpointError`` where it is none, is not as sealed, its images are of another shape, or it
+    knows a class of ``leave_out``.
     """
     trained = _load_sealed(source)
+    seen = [name for name in leave_out if name in trained.class_labels]
+    if seen:
+        raise CheckpointError(
+            f"{source} was trained on {seen[:5]}, which are to be left out: begin with a model "
+            "that does not know them, or with none"
+        )
     known = trained.classifier.config
     if (known.input_shape, known.levels) != (flow.input_shape, flow.levels):
         raise CheckpointError(

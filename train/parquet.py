@@ -39,8 +39,16 @@ def parquet_rows(spec: str, location: str) -> ImageRows:
                 yield _row(row, number)
                 number += 1
 
-    labels = _class_names(spec, dataset) if labelled else None
-    return ImageRows(spec=spec, size=size, class_labels=labels, read=read)
+    def read_labels() -> Iterator[int | None]:
+        yield from _labels(spec, dataset).to_pylist()
+
+    return ImageRows(
+        spec=spec,
+        size=size,
+        class_labels=_class_names(spec, dataset) if labelled else None,
+        read=read,
+        read_labels=read_labels if labelled else None,
+    )
 
 
 def _located(location: str) -> tuple[pafs.FileSystem, str]:
@@ -111,11 +119,14 @@ def _class_names(spec: str, dataset: pads.Dataset) -> tuple[str, ...]:
 
 def _highest_label(spec: str, dataset: pads.Dataset) -> int:
     """-1 where there is no label."""
+    return max(_labels(spec, dataset).drop_null().to_pylist(), default=-1)
+
+
+def _labels(spec: str, dataset: pads.Dataset) -> pa.ChunkedArray:
     try:
-        labels = dataset.to_table(columns=["label"])["label"]
+        return dataset.to_table(columns=["label"])["label"]
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{spec}: not readable as Parquet: {error}") from error
-    return max(labels.drop_null().to_pylist(), default=-1)
 
 
 def _numbered(spec: str, count: int) -> tuple[str, ...]:

@@ -43,11 +43,12 @@ from train.cost import (
     is_out_of_memory,
     out_of_memory,
 )
-from train.data import DataError, ImageRows, labelled, open_data
+from train.data import DataError, ImageRows, labelled
 from train.divergence import TrainingDivergedError
 from train.finetune import fine_tuned
 from train.images import UNLABELLED, Images, load_images
 from train.learner import Classifier
+from train.left_out import training_rows
 from train.loop import STATE_FILE, Stopped, Trainer
 from train.parallel import Alone, World
 from train.progress import say, watch
@@ -183,7 +184,7 @@ def _begun(config: TrainConfig, shown: bool) -> tuple[Classifier, TrainingSet]:
     """What a new run begins with."""
     recipe = recipe_of(config.recipe, config.data, config.size)
     spec = InputSpec(shape=recipe.input_shape, levels=recipe.levels)
-    source, labels = labelled(open_data(config.data))
+    source, labels = training_rows(config)
     # before hours of decoding: too many classes, or a model that cannot be begun with
     flow = recipe.flow_config(len(labels), config.seed)
     if config.dropout is not None:
@@ -201,7 +202,7 @@ def _recalled(config: TrainConfig, out: Path, shown: bool) -> tuple[Classifier, 
     untouched = config.init is not None and not (out / STATE_FILE).exists()
     if untouched and isinstance(classifier, GenerativeClassifier):
         labels = read_run(out)["classes"]
-        classifier = fine_tuned(Path(str(config.init)), classifier.config, labels)
+        classifier = _fine_tuned(config, classifier.config, labels)
     spec = InputSpec(shape=classifier.config.input_shape, levels=classifier.config.levels)
     rows = load_training_set(config, spec, shown=shown)
     recorded = _recorded(out)
@@ -234,8 +235,14 @@ def _classifier(config: TrainConfig, flow: FlowConfig, labels: Sequence[str]) ->
     if config.kind == "resnet":
         return ResNetClassifier(matched_resnet(flow))
     if config.init is not None:
-        return fine_tuned(Path(config.init), flow, labels)
+        return _fine_tuned(config, flow, labels)
     return GenerativeClassifier(flow)
+
+
+def _fine_tuned(
+    config: TrainConfig, flow: FlowConfig, labels: Sequence[str]
+) -> GenerativeClassifier:
+    return fine_tuned(Path(str(config.init)), flow, labels, leave_out=config.leave_out)
 
 
 def _rebuilt(out: Path, config: TrainConfig) -> Classifier:
@@ -259,7 +266,7 @@ def load_training_set(
     config: TrainConfig, spec: InputSpec, *, shown: bool = True, source: ImageRows | None = None
 ) -> TrainingSet:
     """Read, decode and split DATA (``source``, if open); calibration rows' pixels are dropped."""
-    source, labels = labelled(source or open_data(config.data))
+    source, labels = training_rows(config) if source is None else labelled(source)
     images = load_images(source, spec, labels, partial(watch, shown=shown))
     if (images.labels == UNLABELLED).any():
         first = images.ids[int(np.argmax(images.labels == UNLABELLED))]

@@ -70,6 +70,7 @@ def calibrate(
     from service.cli.source import open_source
     from train.data import open_data
     from train.images import load_images
+    from train.left_out import of_known_classes
     from train.progress import watch
 
     refuse_existing(out)
@@ -78,6 +79,9 @@ def calibrate(
     pac_rank(len(rows), alpha, delta, MIN_RANK)  # what all rows cannot support, no part of them can
     model = open_source(source, bundles)
     checkpoint = model.checkpoint
+    rows, left_out = of_known_classes(rows, model.training)
+    if left_out:
+        typer.echo(left_out)
     images = load_images(rows, checkpoint.spec, checkpoint.class_labels, watch)
     selection = select_rows(images.digests, model.record)
     _say_selection(selection, len(images))

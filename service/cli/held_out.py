@@ -33,6 +33,7 @@ from service.cli.source import Source
 from train.ancestor import recorded_fully
 from train.data import DataError, open_data
 from train.images import UNLABELLED, Images, load_images
+from train.left_out import of_known_classes
 from train.progress import watch
 from train.scoring import round_trip_error, score_images
 
@@ -44,19 +45,23 @@ INVERTED_ROWS = 500
 class HeldOut:
     """Test rows that the model has not seen, all labelled; ``refused``: how many it had seen.
 
-    ``all_known``: whether every row that the model comes from is known.
+    ``all_known``: whether every row that the model comes from is known. ``left_out``: what to say
+    of rows of classes that the model was not to know, None where there are none.
     """
 
     data: str
     images: Images
     refused: int
     all_known: bool
+    left_out: str | None
     flow: Comparison | None
     baseline: Comparison | None
 
     def describe(self) -> str:
         """What is tested on, for people."""
         said = [f"test: {len(self.images):,} rows of {self.data}"]
+        if self.left_out:
+            said.append(self.left_out)
         if self.refused:
             said.append(f"refused {self.refused:,} that were trained, fitted or calibrated on")
         if not self.all_known:
@@ -82,7 +87,8 @@ def open_held_out(
     plain = open_flow(flow, model) if flow else None
     resnet = open_baseline(baseline, model) if baseline else None
     checkpoint = model.checkpoint
-    rows = load_images(open_data(data), checkpoint.spec, checkpoint.class_labels, watch)
+    source, left_out = of_known_classes(open_data(data), model.training)
+    rows = load_images(source, checkpoint.spec, checkpoint.class_labels, watch)
     images = _unseen(data, rows, np.concatenate([model.record.known, used]))
     for comparison in filter(None, (plain, resnet)):
         comparison.refuse_trained_on(images.digests)
@@ -92,6 +98,7 @@ def open_held_out(
         images=images,
         refused=refused,
         all_known=recorded_fully(model.training),
+        left_out=left_out,
         flow=plain,
         baseline=resnet,
     )

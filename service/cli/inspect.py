@@ -115,15 +115,18 @@ def _aligned(lines: list[tuple[str, str]]) -> str:
 
 def _origin(bundle: Bundle) -> list[tuple[str, str]]:
     """What the model is and what it was made from."""
+    from train.left_out import left_out_of
+
     manifest, training = bundle.manifest, bundle.manifest.training
     parameters = sum(p.numel() for p in bundle.checkpoint.classifier.parameters())
     counts = ", ".join(f"{rows:,} {part}" for part, rows in bundle.rows.counts().items())
-    data = manifest.data
+    data, left_out = manifest.data, left_out_of(training)
     return [
         ("name", manifest.name),
         ("version", bundle.version),
         ("created", f"{manifest.created}, commit {manifest.git_commit or 'unknown'}"),
         ("classes", f"{len(manifest.classes)}: {', '.join(manifest.classes)}"),
+        *([("left out", ", ".join(left_out))] if left_out else []),
         ("input", f"{' x '.join(map(str, manifest.input_shape))}, {manifest.levels} grey levels"),
         ("preprocessing", json.dumps(dict(manifest.preprocessing))),
         ("model", f"{parameters:,} parameters, {manifest.dtype}"),

@@ -20,6 +20,14 @@ def test_settings_survive_json(beta: float) -> None:
     assert TrainConfig.from_dict(json.loads(written)) == config
 
 
+def test_classes_left_out_survive_json() -> None:
+    config = TrainConfig(recipe="digits", data="digits", leave_out=("Bag", "Ankle boot"))
+    written = json.dumps(config.to_dict())
+    assert json.loads(written)["leave_out"] == ["Bag", "Ankle boot"]
+    assert json.loads(written) == config.to_dict()
+    assert TrainConfig.from_dict(json.loads(written)) == config
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -50,6 +58,10 @@ def test_settings_survive_json(beta: float) -> None:
         ({"ema": "x"}, "ema 'x': expected a number"),
         ({"flip": 1}, "flip 1: expected bool"),
         ({"init": 5}, "init 5: expected str"),
+        ({"leave_out": "Bag"}, "leave_out 'Bag': expected names of classes"),
+        ({"leave_out": ("Bag", "")}, "expected names of classes, none of them empty"),
+        ({"leave_out": ("Bag", 7)}, "expected names of classes"),
+        ({"leave_out": ("Bag", "Coat", "Bag")}, r"leave_out \['Bag'\]: expected each class once"),
     ],
 )
 def test_refusals(changes: dict[str, Any], message: str) -> None:
@@ -61,6 +73,9 @@ def test_refusals(changes: dict[str, Any], message: str) -> None:
     ("change", "message"),
     [
         ({"newer": 1}, "newer"),
+        ({"leave_out": "Bag"}, "leave_out 'Bag': expected names of classes"),
+        ({"leave_out": [7]}, "expected names of classes"),
+        ({"leave_out": None}, "leave_out None: expected names of classes"),
         ({"beta": "x"}, "'x'"),
         ({"beta": None}, "not settings this version knows"),
     ],
