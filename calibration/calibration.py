@@ -20,10 +20,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from calibration.arrays import FloatArray, IntArray
-from calibration.conformal import pac_rank, pac_threshold, prediction_sets
+from calibration.conformal import pac_rank, pac_threshold
 from calibration.decisions import Decisions
 from calibration.errors import CalibrationError
 from calibration.posterior import fit_posterior, missing_labels
+from calibration.prediction_sets import prediction_sets
 from calibration.record import SCHEMA_VERSION, Record, summary
 from calibration.reference import Reference, reference_rows
 from calibration.table import SPLITS, logits_of, table_from_bytes, table_to_bytes

@@ -1,4 +1,4 @@
-"""What a rank among n held-out scores promises, and prediction sets with a promise of their own.
+"""What a rank among n held-out scores promises.
 
 Two promises, not to be confused (Bates et al., "Testing for Outliers with Conformal p-values",
 2021). On average over calibration draws P(p <= alpha) <= alpha. Given the *one* calibration set in
@@ -6,7 +6,8 @@ use the rate is Beta(l, n + 1 - l) for l ranks: above alpha about half the time.
 takes fewer ranks, so that the rate stays below alpha with confidence 1 - delta.
 
 Guarantees hold for inputs exchangeable with the calibration rows, and only for them. This file does
-not cover many images together (``calibration.multiple``), nor class-conditional ranks.
+not cover many images together (``calibration.multiple``), nor class-conditional ranks, nor
+prediction sets (``calibration.prediction_sets``).
 """
 
 from __future__ import annotations
@@ -16,11 +17,9 @@ from decimal import ROUND_CEILING, Context
 from functools import lru_cache
 
 import numpy as np
-import numpy.typing as npt
 from scipy.special import betainc, betaincinv
 from scipy.stats import betabinom
 
-from calibration.arrays import BoolArray, FloatArray
 from calibration.errors import CalibrationError
 
 
@@ -84,29 +83,6 @@ def beta_binomial_interval(m: int, rank: int, n: int, level: float) -> tuple[int
     tail = (1 - level) / 2
     low, high = np.searchsorted(cdf, [tail, 1 - tail])
     return int(low), int(min(high, m))
-
-
-def lac_quantile(posterior: FloatArray, labels: npt.ArrayLike, level: float) -> float:
-    """q_hat in [0, 1]: the ceil((n + 1) level)-th smallest of 1 - posterior[i, label_i].
-
-    Least ambiguous classifier (Sadinle et al. 2019) by split conformal prediction: sets of classes
-    with 1 - posterior <= q_hat hold the true class with probability >= ``level``. With too few rows
-    the rank is beyond n; q_hat is then 1, which takes in every class.
-    """
-    _check_probability("level", level)
-    truth = np.asarray(labels, dtype=np.int64)
-    misses = np.sort(1 - np.take_along_axis(posterior, truth[:, None], axis=1)[:, 0])
-    rank = math.ceil((len(misses) + 1) * level)
-    if (rank - 1) / (len(misses) + 1) >= level:  # a product rounded up across an integer
-        rank -= 1
-    return float(misses[rank - 1]) if rank <= len(misses) else 1.0
-
-
-def prediction_sets(posterior: FloatArray, q_hat: float) -> BoolArray:
-    """Classes with 1 - posterior <= q_hat, (N, K); the top class is always in, so none is empty."""
-    sets: BoolArray = 1 - posterior <= q_hat
-    sets[np.arange(len(sets)), posterior.argmax(axis=1)] = True
-    return sets
 
 
 def _holds(rank: int, n: int, alpha: float, delta: float) -> bool:

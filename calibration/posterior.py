@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from calibration.arrays import BoolArray
-from calibration.conformal import lac_quantile
+from calibration.prediction_sets import set_quantile as lac_quantile
 from calibration.table import labels_of, logits_of
 from calibration.temperature import fit_temperature, softmax
 

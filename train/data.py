@@ -1,10 +1,10 @@
 """DATA: how every command names images, and the rows behind each kind of name.
 
 ``digits[:split]``, ``NAME[:split]`` of a torchvision data set, a folder with one sub-folder a
-class, a folder or glob of images, or Parquet in the Hugging Face image layout (file, folder or
-URL). Every source yields *encoded* images, so that the one path of ``model.image`` decodes them
-all. Parquet is read in ``train.parquet``; splitting is in ``train.split``, decoding into memory in
-``train.images``.
+class, a folder or glob of images, Parquet in the Hugging Face image layout (file, folder or URL),
+or ``far13:DATA``, strangers to DATA. Every source yields *encoded* images, so that the one path of
+``model.image`` decodes them all. Parquet is read in ``train.parquet``, strangers are made in
+``train.strangers``; splitting is in ``train.split``, decoding into memory in ``train.images``.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ import numpy as np
 from PIL import Image
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
+
+#: What DATA begins with that names strangers to other DATA.
+FAR13 = "far13:"
 
 
 class DataError(ValueError):
@@ -67,10 +70,17 @@ class ImageRows:
         return self.read_labels() if self.read_labels else (row.label for row in self.read())
 
 
-def open_data(spec: str) -> ImageRows:
-    """The rows that ``spec`` names; raises ``DataError`` with what was expected."""
+def open_data(spec: str, *, strangers: Path | None = None) -> ImageRows:
+    """The rows that ``spec`` names; raises ``DataError`` with what was expected.
+
+    ``strangers``: a folder of sets as Parquet that ``far13:DATA`` takes other sets from.
+    """
     if not spec:
         raise DataError("DATA is empty: expected a data set name, a folder, a glob or Parquet")
+    if spec.startswith(FAR13):
+        from train.strangers import all_strangers
+
+        return all_strangers(spec, spec.removeprefix(FAR13), strangers)
     if "://" in spec:
         return _parquet_rows(spec, spec)
     name, _, split = spec.partition(":")

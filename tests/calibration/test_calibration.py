@@ -14,7 +14,8 @@ import pyarrow as pa
 import pytest
 
 from calibration.calibration import RECORD_FILE, REFERENCE_FILE, Calibration, CalibrationError
-from calibration.conformal import UnsupportedAlphaError, lac_quantile, pac_threshold
+from calibration.conformal import UnsupportedAlphaError, pac_threshold
+from calibration.prediction_sets import set_quantile
 from calibration.table import TableError, logits_of, score_table, table_to_bytes
 from calibration.temperature import fit_temperature, softmax
 
@@ -61,7 +62,7 @@ def test_each_number_comes_from_its_own_rows() -> None:
     temperature = fit_temperature(logits[some("fit")], labels[some("fit")])
     posterior = softmax(logits[some("cal")], temperature)
     assert found.temperature == temperature == pytest.approx(3, rel=0.15)
-    assert found.q_hat == lac_quantile(posterior, labels[some("cal")], 0.95)
+    assert found.q_hat == set_quantile(posterior, labels[some("cal")], 0.95)
     assert found.reference.held_out.tolist() == sorted(log_prob[some("cal")])
     assert found.reference.train.tolist() == sorted(log_prob[some("train")])
     assert found.reference.names == ("log_det", "margin")

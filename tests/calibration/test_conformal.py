@@ -1,4 +1,4 @@
-"""PAC thresholds, their simulated promise, and prediction sets."""
+"""PAC thresholds and their simulated promise."""
 
 from __future__ import annotations
 
@@ -14,10 +14,8 @@ from calibration.conformal import (
     UnsupportedAlphaError,
     attained_rank,
     beta_binomial_interval,
-    lac_quantile,
     pac_rank,
     pac_threshold,
-    prediction_sets,
     smallest_alpha,
 )
 from calibration.errors import CalibrationError
@@ -185,43 +183,3 @@ def test_a_binomial_band_would_fail_a_perfect_gate() -> None:
 def test_an_impossible_rank_rejects_nothing_and_a_full_one_all() -> None:
     assert beta_binomial_interval(100, 0, 50, 0.99) == (0, 0)
     assert beta_binomial_interval(100, 51, 50, 0.99) == (100, 100)
-
-
-def test_q_hat_of_known_cases() -> None:
-    truth = np.zeros(19, dtype=np.int64)
-    sure = np.linspace(0.1, 0.9, 19)
-    posterior = np.stack([sure, 1 - sure], axis=1)
-    assert lac_quantile(posterior, truth, 0.95) == 1 - 0.1  # rank 19 of 19
-    assert lac_quantile(posterior, truth, 0.5) == 1 - sure[9]  # rank 10
-    assert lac_quantile(posterior[1:], truth[1:], 0.95) == 1  # rank 19 of 18: every class
-    assert prediction_sets(posterior, 1.0).all()
-    assert prediction_sets(np.array([[0.9, 0.1]]), 1 - 0.1).all()  # equality is in
-
-
-def test_q_hat_does_not_round_an_exact_level_up() -> None:
-    """100 * 0.07 is 7.000000000000001 in floats; the rank is 7."""
-    posterior = np.stack([1 - np.arange(1, 100) / 1000, np.arange(1, 100) / 1000], axis=1)
-    assert lac_quantile(posterior, np.zeros(99), 0.07) == pytest.approx(0.007)
-
-
-def test_sets_hold_the_true_class_as_often_as_promised() -> None:
-    """Coverage is beta-binomial too: Dirichlet posteriors, truth drawn from them."""
-    rng = np.random.default_rng(3)
-    posterior = rng.dirichlet(np.full(5, 0.4), size=7000)
-    truth = (posterior.cumsum(axis=1) < rng.random((7000, 1))).sum(axis=1).clip(max=4)
-    q_hat = lac_quantile(posterior[:2000], truth[:2000], 0.9)
-    sets = prediction_sets(posterior[2000:], q_hat)
-    hits = int(sets[np.arange(5000), truth[2000:]].sum())
-    low, high = beta_binomial_interval(5000, 1801, 2000, 0.9999)
-    assert low <= hits <= high
-    assert sets.sum(axis=1).mean() < 3
-
-
-@laws
-@given(st.integers(1, 6), st.integers(0, 20), st.floats(0, 1))
-def test_no_set_is_empty_and_q_hat_only_adds(classes: int, rows: int, q_hat: float) -> None:
-    posterior = np.random.default_rng(rows).dirichlet(np.ones(classes), size=rows)
-    sets, more = prediction_sets(posterior, q_hat), prediction_sets(posterior, (1 + q_hat) / 2)
-    assert sets.shape == posterior.shape
-    assert sets[np.arange(rows), posterior.argmax(axis=1)].all()
-    assert (more | ~sets).all()

@@ -14,9 +14,9 @@ from calibration.conformal import (
     attained_rank,
     beta_binomial_interval,
     pac_rank,
-    prediction_sets,
 )
 from calibration.decisions import Decisions
+from calibration.prediction_sets import prediction_sets
 from calibration.table import score_table
 from calibration.temperature import softmax
 from calibration.typicality import MIN_RANK, p_train, p_typicality

@@ -24,7 +24,7 @@ from train.cli import configured
 from train.config import TrainConfig
 from train.data import DataError, ImageRows, Row, open_data
 from train.images import load_images
-from train.left_out import left_out_of, of_known_classes, training_rows, without_classes
+from train.left_out import left_out_of, of_known_classes, without_classes
 from train.recipes import RecipeError
 from train.run import resume, train_new
 from train.run_file import RUN_FILE, read_run
