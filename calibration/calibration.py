@@ -1,79 +1,77 @@
 """A calibration: everything that turns scores of one model into a posterior and a decision.
 
-Fitted once on a score table, then frozen and bound by hash to the weights it was fitted for; a new
-model, preprocessing or dtype needs a new one. ``p_value`` is the rank of log p(x) among held-out
-rows (``typicality``), held against a PAC threshold (``conformal``); no training score enters it.
-Validity is marginal: over all inputs together, not within each class. This file knows no network
-and does not hash: the bundle does, on the bytes that ``from_bytes`` takes.
+Fitted once on a score table, then frozen and bound by hash to the weights, the preprocessing and
+the dtype that it was fitted for; a change of any needs a new one. ``p_value`` is the rank of the
+combined score S (``combined_score``) among held-out rows, in one of three modes (``modes``), held
+against a PAC threshold (``conformal``); no training score enters it. This file knows no network
+and does not hash: the bundle does. Its files are read and written in ``calibration.files``.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from calibration.arrays import FloatArray, IntArray
-from calibration.conformal import pac_rank, pac_threshold
+from calibration.combined_score import LOG_PROB, CombinedScore
 from calibration.decisions import Decisions
 from calibration.errors import CalibrationError
-from calibration.posterior import fit_posterior, missing_labels
-from calibration.prediction_sets import prediction_sets
-from calibration.record import SCHEMA_VERSION, Record, summary
+from calibration.modes import MARGINAL, Ranking, ranking
+from calibration.posterior import TEMPERATURE, Posterior, missing_labels, rows_of
+from calibration.prediction_sets import LAC
 from calibration.reference import Reference, reference_rows
-from calibration.table import SPLITS, logits_of, table_from_bytes, table_to_bytes
-from calibration.temperature import softmax
-from calibration.typicality import MIN_RANK, p_train, two_sided_rank
+from calibration.table import floats_of, labels_of, logits_of, statistics_of
+from calibration.typicality import p_train, p_typicality
 
-__all__ = ["MARGINAL", "RECORD_FILE", "REFERENCE_FILE", "Calibration", "CalibrationError"]
+__all__ = ["Bound", "Calibration", "CalibrationError"]
 
-RECORD_FILE = "calibration.json"
-REFERENCE_FILE = "reference.parquet"
-MARGINAL = "marginal"
+
+@dataclass(frozen=True, kw_only=True)
+class Bound:
+    """What a calibration belongs to, and is refused with anything else.
+
+    SHA-256 in hexadecimal of the weights file and of the preprocessing (``InputSpec.digest``), and
+    the dtype in which scores are computed.
+    """
+
+    weights_sha256: str
+    preprocessing_sha256: str
+    dtype: str
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Calibration:
-    """Frozen; made by ``fit``, ``load`` or ``from_bytes``.
+    """Frozen; made by ``fit`` or read by ``calibration.files``.
 
     ``alpha``, ``delta``: at most a share ``alpha`` of inputs like the calibration rows is rejected,
-    with confidence 1 - ``delta``, unless a request asks for another alpha. ``set_level``: chance
-    that a prediction set holds the true class. ``posterior_borrowed``: temperature and q_hat come
-    from an earlier calibration, so ``set_level`` is promised for *its* rows. ``dropped``: rows with
-    an error, left out. ``table``: the ``reference_rows`` of all splits.
+    with confidence 1 - ``delta``, unless a request asks for another alpha; ``mode`` says within
+    which rows. ``posterior_borrowed``: the posterior and its sets come from an earlier calibration,
+    so ``set_level`` is promised for *its* rows. ``dropped``: rows with an error, left out.
+    ``table``: the ``reference_rows`` of all splits.
     """
 
     alpha: float
     delta: float
-    set_level: float
-    temperature: float
-    q_hat: float
+    mode: str
+    posterior: Posterior
     posterior_borrowed: bool
-    weights_sha256: str
+    combined: CombinedScore
+    bound: Bound
     dropped: int
     table: pa.Table = field(repr=False)
-    mode: str = MARGINAL
     classes: int = field(init=False)
     reference: Reference = field(init=False, repr=False)
+    ranking: Ranking = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Sort the reference; refuse what no decision could be made with."""
+        """Score and sort the reference; refuse what no decision could be made with."""
         object.__setattr__(self, "classes", logits_of(self.table).shape[1])
         object.__setattr__(self, "reference", Reference.from_table(self.table))
-        if self.mode != MARGINAL:
-            raise CalibrationError(f"mode: found {self.mode!r}, expected {MARGINAL!r}")
-        if not 0 < self.temperature < np.inf:
-            raise CalibrationError(f"temperature: found {self.temperature!r}, expected above 0")
-        if not 0 <= self.q_hat <= 1:
-            raise CalibrationError(f"q_hat: found {self.q_hat!r}, expected a number in [0, 1]")
-        if not 0 < self.set_level < 1:
-            raise CalibrationError(f"set_level: found {self.set_level!r}, expected in (0, 1)")
+        object.__setattr__(self, "ranking", self._ranking())
         self.check_alpha(self.alpha)
 
     @classmethod
@@ -81,18 +79,22 @@ class Calibration:
         cls,
         table: pa.Table,
         *,
+        bound: Bound,
         alpha: float = 0.05,
         delta: float = 0.05,
+        mode: str = MARGINAL,
+        posterior_method: str = TEMPERATURE,
+        set_method: str = LAC,
         set_level: float = 0.95,
-        weights_sha256: str,
         posterior_from: Calibration | None = None,
     ) -> Calibration:
-        """Fit on a score table: temperature on ``fit`` rows, q_hat and references on ``cal`` rows.
+        """Fit on a score table: posterior and S on ``fit`` rows, q_hat and references on ``cal``.
 
         ``train`` rows give the training reference; without any ``p_train`` is NaN. Rows with an
         error are dropped and counted; every other row needs a split. Where a fit or cal row has no
-        label, or there is no fit row, temperature and q_hat come together from ``posterior_from``,
-        an earlier calibration of the same weights and ``set_level``; it is not used otherwise.
+        label, or there is no fit row, the posterior and its sets come from ``posterior_from``, an
+        earlier calibration of the same model and ``set_level``; it is not used otherwise. Without
+        fit rows S is the typicality of log p(x) by the ``train`` rows.
 
         Raises ``TableError``, ``UnsupportedAlphaError`` if the cal rows cannot support ``alpha``,
         and ``CalibrationError`` for the rest.
@@ -100,10 +102,12 @@ class Calibration:
         rows = reference_rows(table)
         unlabelled = missing_labels(rows)
         if not unlabelled:
-            temperature, q_hat = fit_posterior(rows, set_level)
+            posterior = Posterior.fit(
+                rows, method=posterior_method, set_method=set_method, set_level=set_level
+            )
         elif posterior_from is not None:
-            posterior_from._check_lends(logits_of(rows).shape[1], set_level, weights_sha256)
-            temperature, q_hat = posterior_from.temperature, posterior_from.q_hat
+            posterior_from._check_lends(logits_of(rows).shape[1], set_level, bound)
+            posterior = posterior_from.posterior
         else:
             raise CalibrationError(
                 f"temperature and prediction sets need labels ({unlabelled}): label the rows, or "
@@ -112,28 +116,43 @@ class Calibration:
         return cls(
             alpha=float(alpha),
             delta=float(delta),
-            set_level=float(set_level),
-            temperature=temperature,
-            q_hat=q_hat,
+            mode=mode,
+            posterior=posterior,
             posterior_borrowed=bool(unlabelled),
-            weights_sha256=weights_sha256,
+            combined=_fitted_score(rows),
+            bound=bound,
             dropped=table.num_rows - rows.num_rows,
             table=rows,
         )
 
     @property
     def reference_size(self) -> int:
-        """The n behind every p-value: how many held-out rows new images are ranked among."""
+        """Held-out rows that new images are ranked among, those of all categories together."""
         return len(self.reference.held_out)
+
+    @property
+    def set_level(self) -> float:
+        """Chance that a prediction set holds the true class."""
+        return self.posterior.set_level
 
     def check_alpha(self, alpha: float) -> None:
         """Raise ``UnsupportedAlphaError`` where the reference cannot support ``alpha``."""
-        pac_rank(self.reference_size, alpha, self.delta, MIN_RANK)
+        self.ranking.check_alpha(alpha)
 
     def threshold(self, alpha: float | None = None) -> float:
-        """l'/(n + 1), which p_value is held against; None asks for the default alpha."""
-        asked = self.alpha if alpha is None else alpha
-        return pac_threshold(self.reference_size, asked, self.delta, MIN_RANK)
+        """What p_value is held against; None asks for the default alpha.
+
+        The smallest over predicted classes, which differ in mode ``predicted_class`` alone.
+        """
+        return float(self.ranking.thresholds(self.alpha if alpha is None else alpha).min())
+
+    def scores(
+        self, logits: FloatArray, log_prob: FloatArray, statistics: Mapping[str, npt.ArrayLike]
+    ) -> FloatArray:
+        """S (N,) of rows; NaN, which ranks as the strangest, where a score is not finite."""
+        usable = np.isfinite(logits).all(axis=1)
+        found = self.combined({**statistics, LOG_PROB: log_prob}, _top(logits))
+        return np.where(usable, found, np.nan)
 
     def decide(
         self,
@@ -145,115 +164,50 @@ class Calibration:
         """Scores of N images to N answers, each by itself.
 
         ``logits`` (N, K) and ``log_prob`` (N,) in nats; ``statistics`` name -> (N,), with the names
-        of the reference; ``alpha`` one or (N,), None for the default. An image whose logits or
-        log_prob are not finite is rejected with the smallest p; without finite logits its posterior
-        is uniform. Raises ``UnsupportedAlphaError`` for an alpha that n cannot support (in a batch:
-        ``check_alpha`` each first), and ``CalibrationError`` for shapes and names that do not fit.
+        of the reference; ``alpha`` one or (N,), None for the default. An image whose logits,
+        log_prob or statistics are not finite is rejected with the smallest p; without finite logits
+        its posterior is uniform. Raises ``UnsupportedAlphaError`` for an alpha that n cannot
+        support (in a batch: ``check_alpha`` each first), and ``CalibrationError`` for shapes and
+        names that do not fit.
         """
         rows, density = np.asarray(logits, np.float64), np.asarray(log_prob, np.float64)
         self._check_shapes(rows, density, statistics)
-        levels, limit = self._limits(alpha, len(rows))
+        levels = self._levels(alpha, len(rows))
+        posterior = self.posterior(rows)
+        sets = self.posterior.sets(posterior)
+        score = self.scores(rows, density, statistics)
+        judged = self.ranking.judge(score, _top(rows), levels)
         density = np.where(np.isfinite(rows).all(axis=1), density, np.nan)
-        posterior = softmax(rows, self.temperature)
-        sets = prediction_sets(posterior, self.q_hat)
-        rank, steps = two_sided_rank(self.reference.held_out, density), self.reference_size + 1
-        rejected = rank <= limit  # whole numbers: no rounding at equality
         return Decisions(
             class_index=posterior.argmax(axis=1),
             posterior=posterior,
             prediction_set=sets,
-            p_value=rank / steps,
-            p_typicality=rank / steps,
+            p_value=judged.p_value,
+            p_typicality=p_typicality(self.reference.held_out, density),
             p_train=p_train(self.reference.train, density),
             alpha=levels,
-            threshold=limit / steps,
-            rejected=rejected,
-            abstained=~rejected & (sets.sum(axis=1) > 1),
-            score=-np.log(rank / steps),
+            threshold=judged.threshold,
+            reference_size=judged.size,
+            rejected=judged.rejected,
+            abstained=~judged.rejected & (sets.sum(axis=1) > 1),
+            score=score,
             unusual=self.reference.unusual(statistics) if statistics else [[] for _ in rows],
         )
 
-    def record(self) -> Record:
-        """What calibration.json holds."""
-        splits = self.table.column("split").to_pylist()
-        return Record(
-            schema_version=SCHEMA_VERSION,
-            mode=self.mode,
-            alpha=self.alpha,
-            delta=self.delta,
-            threshold=self.threshold(),
-            set_level=self.set_level,
-            temperature=self.temperature,
-            q_hat=self.q_hat,
-            posterior_borrowed=self.posterior_borrowed,
-            weights_sha256=self.weights_sha256,
-            classes=self.classes,
-            counts={split: splits.count(split) for split in SPLITS} | {"dropped": self.dropped},
-            statistics=list(self.reference.names),
-            train_log_prob=summary(self.reference.train),
-        )
+    def _ranking(self) -> Ranking:
+        cal = rows_of(self.table, "cal")
+        logits, (labels, known) = logits_of(self.table)[cal], labels_of(self.table)
+        named = {name: values[cal] for name, values in statistics_of(self.table).items()}
+        scores = self.scores(logits, floats_of(self.table, LOG_PROB)[cal], named)
+        truth = np.where(known, labels, -1)[cal]
+        return ranking(self.mode, scores, _top(logits), truth, self.classes, self.delta)
 
-    def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write calibration.json and reference.parquet; equal calibrations give equal bytes."""
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        Path(folder, RECORD_FILE).write_bytes(self.record().to_bytes())
-        Path(folder, REFERENCE_FILE).write_bytes(table_to_bytes(self.table))
-
-    @classmethod
-    def load(cls, folder: str | os.PathLike[str]) -> Calibration:
-        """What ``save`` wrote. Raises ``CalibrationError`` naming the file that is unusable."""
-        contents = []
-        for path in (Path(folder, RECORD_FILE), Path(folder, REFERENCE_FILE)):
-            try:
-                contents.append(path.read_bytes())
-            except OSError as error:
-                raise CalibrationError(
-                    f"{path}: cannot be read ({error.strerror}); calibrate the model again"
-                ) from error
-        with _naming(str(folder)):
-            return cls.from_bytes(*contents)
-
-    @classmethod
-    def from_bytes(cls, json_bytes: bytes, parquet_bytes: bytes) -> Calibration:
-        """The contents of calibration.json and reference.parquet, which must fit each other."""
-        with _naming(REFERENCE_FILE):
-            table = table_from_bytes(parquet_bytes)
-            rows = reference_rows(table)
-            if rows.num_rows != table.num_rows:
-                raise CalibrationError("found rows with an error, expected none in a reference")
-        with _naming(RECORD_FILE):
-            record = Record.from_bytes(json_bytes)
-            calibration = cls._from_record(record, rows)
-            found, expected = asdict(record), asdict(calibration.record())
-            for key in expected:
-                if found[key] != expected[key]:
-                    raise CalibrationError(
-                        f"{key}: found {found[key]!r}, expected {expected[key]!r} from "
-                        f"{REFERENCE_FILE}"
-                    )
-        return calibration
-
-    @classmethod
-    def _from_record(cls, record: Record, rows: pa.Table) -> Calibration:
-        return cls(
-            alpha=record.alpha,
-            delta=record.delta,
-            set_level=record.set_level,
-            temperature=record.temperature,
-            q_hat=record.q_hat,
-            posterior_borrowed=record.posterior_borrowed,
-            weights_sha256=record.weights_sha256,
-            dropped=record.counts.get("dropped", 0),
-            table=rows,
-            mode=record.mode,
-        )
-
-    def _check_lends(self, classes: int, set_level: float, weights_sha256: str) -> None:
-        """Temperature and q_hat belong to these weights, these classes and this level only."""
+    def _check_lends(self, classes: int, set_level: float, bound: Bound) -> None:
+        """A posterior belongs to one model, its classes and one level only."""
         asked = {
-            "weights_sha256": (self.weights_sha256, weights_sha256),
+            "model": (self.bound, bound),
             "classes": (self.classes, classes),
-            "set_level": (self.set_level, set_level),
+            "set_level": (self.posterior.set_level, set_level),
         }
         for name, (found, expected) in asked.items():
             if found != expected:
@@ -280,23 +234,32 @@ class Calibration:
                     f"{name}: found shape {np.shape(values)}, expected {logits.shape[:1]}"
                 )
 
-    def _limits(self, alpha: npt.ArrayLike | None, count: int) -> tuple[FloatArray, IntArray]:
-        """The alpha of each row, and the largest rank that is rejected at it."""
+    def _levels(self, alpha: npt.ArrayLike | None, count: int) -> FloatArray:
+        """The alpha of each row."""
         asked = np.asarray(self.alpha if alpha is None else alpha, np.float64)
         if asked.shape not in ((), (count,)):
             raise CalibrationError(f"alpha: found shape {asked.shape}, expected () or ({count},)")
-        n, delta = self.reference_size, self.delta
-        if not asked.ndim:
-            level = asked.item()
-            return np.full(count, level), np.full(count, pac_rank(n, level, delta, MIN_RANK))
-        ranks = [pac_rank(n, level, delta, MIN_RANK) for level in asked.tolist()]
-        return asked, np.array(ranks, dtype=np.int64)
+        return np.broadcast_to(asked, (count,))
 
 
-@contextmanager
-def _naming(source: str) -> Iterator[None]:
-    """Put the name of a file or folder in front of what is wrong with it."""
-    try:
-        yield
-    except CalibrationError as error:
-        raise CalibrationError(f"{source}: {error}") from error
+def _top(logits: FloatArray) -> IntArray:
+    """The class of each row's largest logit, which S and mode ``predicted_class`` go by: the
+    calibrated posterior may name another, by vector scaling."""
+    return np.asarray(np.where(np.isnan(logits), -np.inf, logits).argmax(axis=1), dtype=np.int64)
+
+
+def _fitted_score(rows: pa.Table) -> CombinedScore:
+    fit = rows_of(rows, "fit")
+    if fit.any():
+        part = rows.filter(pa.array(fit))
+        values = {LOG_PROB: floats_of(part, LOG_PROB), **statistics_of(part)}
+        logits = logits_of(part)
+    else:
+        part = rows.filter(pa.array(rows_of(rows, "train")))
+        if not part.num_rows:
+            raise CalibrationError(
+                "found neither fit nor train rows, expected some: the score that images are "
+                "ranked by is fitted on rows that do not calibrate it"
+            )
+        values, logits = {LOG_PROB: floats_of(part, LOG_PROB)}, logits_of(part)
+    return CombinedScore.fit(values, _top(logits), logits.shape[1])

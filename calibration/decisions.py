@@ -14,12 +14,15 @@ class Decisions:
     - ``class_index``: most probable class; ``posterior`` (N, K): calibrated, rows sum to 1
     - ``prediction_set`` (N, K): holds the true class at the calibration's ``set_level``; never
       empty. It and the posterior promise nothing where ``rejected``
-    - ``p_value``: decides; ``p_typicality``: exact two-sided test of log p(x). Small = atypical
+    - ``p_value``: decides, the rank of ``score``; ``p_typicality``: exact two-sided test of
+      log p(x). Small = atypical
     - ``p_train``: the paper's fraction of training scores; NaN without a training reference
     - ``alpha``, ``threshold``: what was asked, and the PAC bound l'/(n + 1) that follows from it
+    - ``reference_size``: the n behind the row's p_value
     - ``rejected``: p_value <= threshold; ``abstained``: not rejected, but several classes in the
       set
-    - ``score``: -ln p_value until a combined score exists; nats, larger = stranger
+    - ``score``: S of ``calibration.combined_score``, larger = stranger; NaN where a score is not
+      finite, and then rejected
     - ``unusual``: per row up to three (statistic, own two-sided p), the most extreme first
     """
 
@@ -31,6 +34,7 @@ class Decisions:
     p_train: FloatArray
     alpha: FloatArray
     threshold: FloatArray
+    reference_size: IntArray
     rejected: BoolArray
     abstained: BoolArray
     score: FloatArray

@@ -1,31 +1,93 @@
-"""Temperature and q_hat from labelled rows: the part of a calibration that needs the truth."""
+"""The calibrated posterior and its prediction sets: the part of a calibration that needs truth."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
-from calibration.arrays import BoolArray
-from calibration.prediction_sets import set_quantile as lac_quantile
+from calibration.arrays import BoolArray, FloatArray
+from calibration.errors import CalibrationError
+from calibration.prediction_sets import SET_METHODS, prediction_sets, set_quantile
 from calibration.table import labels_of, logits_of
 from calibration.temperature import fit_temperature, softmax
+from calibration.vector_scaling import VectorScaling, fit_vector_scaling
+
+#: How logits become a posterior.
+TEMPERATURE, VECTOR = "temperature", "vector"
+POSTERIOR_METHODS = (TEMPERATURE, VECTOR)
 
 
-def fit_posterior(rows: pa.Table, set_level: float) -> tuple[float, float]:
-    """Temperature of least NLL on ``fit`` rows, then q_hat of its posterior on ``cal`` rows.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Posterior:
+    """Logits to p(y|x) and prediction sets; made by ``fit``, or of stored numbers.
 
-    Split in two because q_hat's promise needs a posterior that has not seen its rows.
+    ``scaling``: None for temperature scaling alone. ``set_level``: chance that a prediction set
+    holds the true class; ``set_method`` and ``q_hat`` see ``calibration.prediction_sets``.
     """
-    logits, (labels, _) = logits_of(rows), labels_of(rows)
-    fit, cal = _split(rows, "fit"), _split(rows, "cal")
-    temperature = fit_temperature(logits[fit], labels[fit])
-    return temperature, lac_quantile(softmax(logits[cal], temperature), labels[cal], set_level)
+
+    temperature: float
+    scaling: VectorScaling | None
+    set_method: str
+    set_level: float
+    q_hat: float
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that no posterior or set could be made with."""
+        if not 0 < self.temperature < np.inf:
+            raise CalibrationError(f"temperature: found {self.temperature!r}, expected above 0")
+        if not 0 <= self.q_hat <= 1:
+            raise CalibrationError(f"q_hat: found {self.q_hat!r}, expected a number in [0, 1]")
+        if not 0 < self.set_level < 1:
+            raise CalibrationError(f"set_level: found {self.set_level!r}, expected in (0, 1)")
+        if self.set_method not in SET_METHODS:
+            raise CalibrationError(
+                f"set_method: found {self.set_method!r}, expected {' or '.join(SET_METHODS)}"
+            )
+
+    @classmethod
+    def fit(cls, rows: pa.Table, *, method: str, set_method: str, set_level: float) -> Posterior:
+        """Scaling of least NLL on ``fit`` rows, then q_hat of its posterior on ``cal`` rows.
+
+        Split in two because q_hat's promise needs a posterior that has not seen its rows.
+        """
+        if method not in POSTERIOR_METHODS:
+            raise CalibrationError(
+                f"posterior: found {method!r}, expected {' or '.join(POSTERIOR_METHODS)}"
+            )
+        logits, (labels, _) = logits_of(rows), labels_of(rows)
+        fit, cal = rows_of(rows, "fit"), rows_of(rows, "cal")
+        temperature = fit_temperature(logits[fit], labels[fit])
+        scaling = fit_vector_scaling(logits[fit], labels[fit]) if method == VECTOR else None
+        posterior = scaling(logits[cal]) if scaling else softmax(logits[cal], temperature)
+        return cls(
+            temperature=temperature,
+            scaling=scaling,
+            set_method=set_method,
+            set_level=float(set_level),
+            q_hat=set_quantile(posterior, labels[cal], set_level, set_method),
+        )
+
+    @property
+    def method(self) -> str:
+        """Of ``POSTERIOR_METHODS``."""
+        return VECTOR if self.scaling else TEMPERATURE
+
+    def __call__(self, logits: npt.ArrayLike) -> FloatArray:
+        """p(y|x), (N, K) to (N, K); uniform for a row whose logits are not finite."""
+        return self.scaling(logits) if self.scaling else softmax(logits, self.temperature)
+
+    def sets(self, posterior: FloatArray) -> BoolArray:
+        """The prediction sets of posteriors (N, K), never empty."""
+        return prediction_sets(posterior, self.q_hat, self.set_method)
 
 
 def missing_labels(rows: pa.Table) -> str:
-    """Why ``fit_posterior`` cannot be had of these rows, in words; empty if it can."""
+    """Why ``Posterior.fit`` cannot be had of these rows, in words; empty if it can."""
     _, known = labels_of(rows)
-    parts = {split: known[_split(rows, split)] for split in ("fit", "cal")}
+    parts = {split: known[rows_of(rows, split)] for split in ("fit", "cal")}
     faults = [
         f"{(~has).sum()} of {len(has)} {split} rows have none" if len(has) else f"no {split} rows"
         for split, has in parts.items()
@@ -34,5 +96,6 @@ def missing_labels(rows: pa.Table) -> str:
     return ", ".join(faults)
 
 
-def _split(rows: pa.Table, split: str) -> BoolArray:
+def rows_of(rows: pa.Table, split: str) -> BoolArray:
+    """Which rows are of ``split``, (N,)."""
     return np.array([name == split for name in rows.column("split").to_pylist()], dtype=np.bool_)

@@ -29,7 +29,8 @@ import numpy.typing as npt
 from calibration.arrays import BoolArray, FloatArray
 from calibration.errors import CalibrationError
 
-SET_METHODS = ("lac", "aps")
+LAC, APS = "lac", "aps"
+SET_METHODS = (LAC, APS)
 
 
 def set_quantile(

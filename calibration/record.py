@@ -13,7 +13,7 @@ import numpy as np
 from calibration.arrays import FloatArray
 from calibration.errors import CalibrationError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 
 
@@ -21,22 +21,33 @@ QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 class Record:
     """Exactly the content of calibration.json; ``asdict`` is the JSON.
 
-    ``threshold`` is the PAC bound of the default ``alpha``; ``counts`` has the rows of each split,
-    and ``dropped``, the rows with an error. What follows from the reference table stands here for
-    readers and is compared with it on loading.
+    ``thresholds`` are the PAC bounds of the default ``alpha``, one for each predicted class where
+    the mode has several; ``reference_sizes`` the rows of each category; ``counts`` the rows of each
+    split, and ``dropped``, the rows with an error. ``weights`` and ``offsets``: of vector scaling,
+    null without. ``score_rows``, ``score_groups``: fit rows of the combined score, and the classes
+    that have a density of their own, plus one for all others. What follows from the other files
+    stands here for readers and is compared with them on loading.
     """
 
     schema_version: int
     mode: str
     alpha: float
     delta: float
-    threshold: float
-    set_level: float
+    thresholds: list[float]
+    reference_sizes: list[int]
     temperature: float
+    weights: list[float] | None
+    offsets: list[float] | None
+    set_method: str
+    set_level: float
     q_hat: float
     posterior_borrowed: bool
     weights_sha256: str
+    preprocessing_sha256: str
+    dtype: str
     classes: int
+    score_rows: int
+    score_groups: int
     counts: dict[str, int]
     statistics: list[str]
     train_log_prob: dict[str, Any] | None

@@ -22,7 +22,7 @@ from model.class_means import ClassMeans, build_class_means
 from model.config import FlowConfig
 from model.flow import build_flow
 from model.quantize import bin_centres
-from model.transforms import full_precision
+from model.transforms import Traced, full_precision
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,13 +31,14 @@ class ClassifierOutput:
 
     ``logits`` (B, K): log p(x | y) + log p(y) up to a constant shared by all classes, nats.
     ``log_prob`` (B,): log p(x), nats, float64. ``z`` (B, D): latent code. ``ladj`` (B,):
-    log|det J| of the flow, nats.
+    log|det J| of the flow, nats. ``trace``: the flow's way there, where it was asked for.
     """
 
     logits: Tensor
     log_prob: Tensor
     z: Tensor
     ladj: Tensor
+    trace: Traced | None = None
 
 
 class GenerativeClassifier(nn.Module):
@@ -54,25 +55,27 @@ class GenerativeClassifier(nn.Module):
         uniform = torch.full((config.n_classes,), -math.log(config.n_classes))
         self.register_buffer("log_prior", uniform)
 
-    def forward(self, x: Tensor) -> ClassifierOutput:
+    def forward(self, x: Tensor, *, traced: bool = False) -> ClassifierOutput:
         """Pixels (B, C, H, W) in [0, 1] to logits, density and latent code."""
-        z, ladj = self.flow(x)
+        trace = self.flow.trace(x) if traced else None
+        z, ladj = (trace.z, trace.ladj) if trace else self.flow(x)
         with full_precision(z):
             means = self.class_means
             logits = means.inner(z) - 0.5 * means.square_norm() + self.log_prior
         half_norm = 0.5 * z.double().square().sum(1)
         constant = 0.5 * self.config.dim * math.log(2 * math.pi)
         log_prob = logits.double().logsumexp(1) - half_norm - constant + ladj.double()
-        return ClassifierOutput(logits=logits, log_prob=log_prob, z=z, ladj=ladj)
+        return ClassifierOutput(logits=logits, log_prob=log_prob, z=z, ladj=ladj, trace=trace)
 
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.log_prior.device
 
-    def classify(self, images: Tensor) -> ClassifierOutput:
+    def classify(self, images: Tensor, *, traced: bool = False) -> ClassifierOutput:
         """uint8 images (B, C, H, W), at their bin centres: the serving path, free of noise."""
-        return self(bin_centres(images, self.config.levels))  # type: ignore[no-any-return]
+        x = bin_centres(images, self.config.levels)
+        return self(x, traced=traced)  # type: ignore[no-any-return]
 
     @torch.no_grad()
     def sample(self, labels: Tensor, generator: torch.Generator | None = None) -> Tensor:

@@ -38,6 +38,8 @@ class AffineCoupling(Transform):
     ``subnet`` maps ``channels // 2`` channels to 2 (channels - channels // 2).
     """
 
+    learns_volume = True
+
     def __init__(self, channels: int, subnet: nn.Module, clamp: float) -> None:
         super().__init__()
         self.passive = channels // 2
@@ -73,6 +75,8 @@ class DownsamplingCoupling(Transform):
     Mackowiak et al., CVPR 2021, Table 1). With p = C // 2 passive and a = C - p active channels,
     ``down`` maps p channels to 8a and ``low`` 4a channels to 8p.
     """
+
+    learns_volume = True
 
     def __init__(self, channels: int, down: nn.Module, low: nn.Module, clamp: float) -> None:
         super().__init__()

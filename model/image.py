@@ -7,7 +7,9 @@ does not limit the number of bytes, which each face of the service does before c
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
 import re
 import warnings
 from dataclasses import dataclass
@@ -91,6 +93,14 @@ class InputSpec:
         channels, height, width = self.shape
         if channels not in (1, 3) or min(height, width) < 1:
             raise ValueError(f"input shape {self.shape}: expected (1 or 3, height, width)")
+
+    def digest(self) -> str:
+        """SHA-256 in hexadecimal of shape, levels and ``describe``: what a calibration is bound to.
+
+        Another version of this code that treats images otherwise describes it otherwise.
+        """
+        content = {"shape": self.shape, "levels": self.levels, **self.describe()}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def describe(self) -> dict[str, str]:
         """What is done to an image, in words, for the record in a bundle."""

@@ -7,21 +7,22 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from model.classifier import GenerativeClassifier
 from model.image import UInt8Array
+from model.input_statistics import input_statistics
 from model.quantize import bin_centres
-from model.statistics import RESOLUTION, statistics
+from model.statistics import DEFAULT_RESOLUTION, RESOLUTION, statistics
 
 Float64Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """Scores of N images: ``logits`` (N, K), ``log_prob`` (N,) and each statistic (N,), nats.
+    """Scores of N images: ``logits`` (N, K), ``log_prob`` (N,), nats, and each statistic (N,).
 
-    ``log_prob`` and the statistics are rounded to ``model.statistics.RESOLUTION``.
+    The statistics are those of ``model.statistics`` and ``model.input_statistics``. They and
+    ``log_prob`` are rounded to ``model.statistics.RESOLUTION``.
     """
 
     logits: Float64Array
@@ -46,12 +47,16 @@ def score(classifier: GenerativeClassifier, images: UInt8Array) -> Scores:
     device = classifier.device
     # TF32 would move log_prob by whole nats between a GPU and the CPU it was calibrated on
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-        output = classifier.classify(torch.from_numpy(images).to(device))
-        named = statistics(output, classifier.class_means)
+        output = classifier.classify(torch.from_numpy(images).to(device), traced=True)
+        named = {"log_prob": output.log_prob, **statistics(output, classifier)}
+        of_flow = torch.stack(list(named.values()), dim=1).cpu().numpy()
+    of_input = input_statistics(images)
+    values = np.concatenate([of_flow, np.stack(list(of_input.values()), axis=1)], axis=1)
+    rounded = _rounded((*named, *of_input), values)
     return Scores(
         logits=output.logits.double().cpu().numpy(),
-        log_prob=_rounded("log_prob", output.log_prob),
-        statistics={name: _rounded(name, value) for name, value in named.items()},
+        log_prob=rounded.pop("log_prob"),
+        statistics=rounded,
     )
 
 
@@ -69,6 +74,8 @@ def round_trip_errors(classifier: GenerativeClassifier, images: UInt8Array) -> F
     return errors.double().cpu().numpy()
 
 
-def _rounded(name: str, values: Tensor) -> Float64Array:
-    step = RESOLUTION[name]
-    return np.asarray(np.rint(values.double().cpu().numpy() / step) * step, dtype=np.float64)
+def _rounded(names: tuple[str, ...], values: Float64Array) -> dict[str, Float64Array]:
+    """The columns of ``values`` (N, names), each rounded to its step."""
+    steps = np.array([RESOLUTION.get(name, DEFAULT_RESOLUTION) for name in names])
+    columns = np.ascontiguousarray((np.rint(values / steps) * steps).T)
+    return dict(zip(names, columns, strict=True))

@@ -34,8 +34,26 @@ class Retraced(NamedTuple):
     ladj: Tensor
 
 
+class Traced(NamedTuple):
+    """A forward pass with what it met on its way, each in float64 or in the precision of ``z``.
+
+    ``z`` and ``ladj`` (B,) are what ``forward`` gives. ``ladjs`` (B, couplings): log-determinant of
+    each coupling, nats. ``mean_squares`` (B, ActNorms): mean square of what each ActNorm gave.
+    """
+
+    z: Tensor
+    ladj: Tensor
+    ladjs: Tensor
+    mean_squares: Tensor
+
+
 class Transform(nn.Module, ABC):
-    """An invertible map with a known log-determinant in both directions."""
+    """An invertible map with a known log-determinant in both directions.
+
+    ``learns_volume``: whether the log-determinant depends on x, as that of a coupling does.
+    """
+
+    learns_volume = False
 
     @abstractmethod
     def forward(self, x: Tensor) -> Transformed:
@@ -66,6 +84,11 @@ def _no_ladj(x: Tensor) -> Tensor:
     return x.new_zeros(x.shape[0])
 
 
+def _columns(values: list[Tensor], x: Tensor) -> Tensor:
+    """(B,) each to (B, N), with N = 0 too."""
+    return torch.stack(values, dim=1) if values else x.new_zeros(x.shape[0], 0)
+
+
 class Compose(Transform):
     """Transforms one after the other; log-determinants add, in float64.
 
@@ -92,6 +115,20 @@ class Compose(Transform):
             x, ladj = transform(x)
             total = total + ladj
         return x, total
+
+    def trace(self, x: Tensor) -> Traced:
+        """``forward`` of x (B, C, H, W), with the figures of each block."""
+        total, ladjs, mean_squares = _no_ladj(x).double(), [], []
+        for transform in self.steps:
+            x, ladj = transform(x)
+            total = total + ladj
+            if transform.learns_volume:
+                ladjs.append(ladj)
+            elif isinstance(transform, ActNorm):
+                mean_squares.append(
+                    torch.linalg.vector_norm(x, dim=(1, 2, 3)).square() / x[0].numel()
+                )
+        return Traced(x, total, _columns(ladjs, x), _columns(mean_squares, x))
 
     def inverse(self, z: Tensor) -> Transformed:
         total = _no_ladj(z).double()

@@ -48,7 +48,8 @@ class Scores(_Part):
     """Unitless score and density; for diagnosis and drift, the p-value decides."""
 
     score: float | None = Field(
-        description="-ln p_value until a combined score exists; higher = more atypical"
+        description="all statistics as one number, which p_value is the rank of; higher = more "
+        "atypical"
     )
     log_prob: float | None = Field(description="log p(x) in nats, pixels scaled to [0, 1]")
     bits_per_dim: float | None
@@ -81,7 +82,9 @@ class ClassifyResponse(_Part):
     )
     alpha: float = Field(description="rate of false rejections that is promised")
     delta: float = Field(description="probability that the promise fails")
-    mode: str = Field(description="marginal, or within the predicted class")
+    mode: str = Field(
+        description="marginal, predicted_class or label_shift_safe: for whom alpha holds"
+    )
     threshold: float = Field(description="what `p_value` is held against")
     reference_size: int = Field(description="calibration images the p-value ranks among")
     decision: Literal["accept", "abstain", "reject"]

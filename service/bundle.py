@@ -18,7 +18,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from calibration.calibration import Calibration, CalibrationError
+from calibration import files as calibration_files
+from calibration.calibration import Bound, Calibration, CalibrationError
 from calibration.rows import RowRecord, RowsError
 from model.checkpoint import Checkpoint, CheckpointError, parse_model
 from model.image import InputSpec
@@ -27,12 +28,13 @@ MANIFEST = "manifest.json"
 SEAL = "manifest.sha256"
 MODEL_CONFIG = "model/config.json"
 MODEL_WEIGHTS = "model/weights.safetensors"
-CALIBRATION = "calibration/calibration.json"
-REFERENCE = "calibration/reference.parquet"
+CALIBRATION_FILES = tuple(f"calibration/{name}" for name in calibration_files.FILES)
 ROWS = "data/rows.bin"
 HISTORY = "training/history.jsonl"
-FILES = (MODEL_CONFIG, MODEL_WEIGHTS, CALIBRATION, REFERENCE, ROWS, HISTORY)
-SCHEMA_VERSION = 1
+FILES = (MODEL_CONFIG, MODEL_WEIGHTS, *CALIBRATION_FILES, ROWS, HISTORY)
+SCHEMA_VERSION = 2
+#: What scores are computed in, and so what a calibration is good for.
+DTYPE = "float32"
 
 
 class BundleError(ValueError):
@@ -81,7 +83,8 @@ class Manifest:
             data = json.loads(content)
             if data["schema_version"] != SCHEMA_VERSION:
                 raise ValueError(
-                    f"schema_version {data['schema_version']}: expected {SCHEMA_VERSION}"
+                    f"schema_version {data['schema_version']}: expected {SCHEMA_VERSION}; "
+                    "calibrate the model again with this version"
                 )
             files = {path: FileSeal(**seal) for path, seal in data["files"].items()}
             shape = tuple(data["input_shape"])
@@ -134,12 +137,13 @@ class Bundle:
         manifest = Manifest.from_bytes(manifest_bytes)
         contents = verified_contents(path, manifest.files)
         try:
+            checkpoint = _described(manifest, contents)
             return cls(
                 path=path,
                 version=digest[:12],
                 manifest=manifest,
-                checkpoint=_described(manifest, contents),
-                calibration=_bound_calibration(contents),
+                checkpoint=checkpoint,
+                calibration=_bound_calibration(contents, checkpoint.spec),
                 rows=RowRecord.from_bytes(contents[ROWS], manifest.data["rows"]),
                 history=_history(contents[HISTORY]),
             )
@@ -243,22 +247,35 @@ def _described(manifest: Manifest, contents: Mapping[str, bytes]) -> Checkpoint:
         ("classes", manifest.classes, checkpoint.class_labels),
         ("input_shape", manifest.input_shape, flow.input_shape),
         ("levels", manifest.levels, flow.levels),
+        ("dtype", manifest.dtype, DTYPE),
+        ("preprocessing", dict(manifest.preprocessing), checkpoint.spec.describe()),
     ):
         if found != expected:
             raise BundleError(
-                f"{MANIFEST}: {name} {found!r}, but {MODEL_CONFIG} has {expected!r}: calibrate "
-                "the model again"
+                f"{MANIFEST}: {name} {found!r}, but the model has {expected!r}: calibrate the "
+                "model again"
             )
     return checkpoint
 
 
-def _bound_calibration(contents: Mapping[str, bytes]) -> Calibration:
-    """The calibration, refused where it was fitted for other weights."""
-    calibration = Calibration.from_bytes(contents[CALIBRATION], contents[REFERENCE])
-    weights = hashlib.sha256(contents[MODEL_WEIGHTS]).hexdigest()
-    if calibration.weights_sha256 != weights:
-        raise BundleError(
-            f"{CALIBRATION} was fitted for weights {calibration.weights_sha256}, but "
-            f"{MODEL_WEIGHTS} is {weights}: calibrate again"
-        )
+def bound_to(weights: bytes, spec: InputSpec) -> Bound:
+    """What a calibration of a model belongs to: its weights file, its preprocessing, the dtype."""
+    return Bound(
+        weights_sha256=hashlib.sha256(weights).hexdigest(),
+        preprocessing_sha256=spec.digest(),
+        dtype=DTYPE,
+    )
+
+
+def _bound_calibration(contents: Mapping[str, bytes], spec: InputSpec) -> Calibration:
+    """The calibration, refused where it was fitted for another model, preprocessing or dtype."""
+    names = zip(calibration_files.FILES, CALIBRATION_FILES, strict=True)
+    calibration = calibration_files.from_files({name: contents[path] for name, path in names})
+    expected = asdict(bound_to(contents[MODEL_WEIGHTS], spec))
+    for name, found in asdict(calibration.bound).items():
+        if found != expected[name]:
+            raise BundleError(
+                f"{CALIBRATION_FILES[0]} was fitted for {name} {found}, but the bundle has "
+                f"{expected[name]}: calibrate again"
+            )
     return calibration

@@ -87,7 +87,7 @@ class Predictor:
             delta=self._calibration.delta,
             mode=self._calibration.mode,
             threshold=float(decisions.threshold[i]),
-            reference_size=self._calibration.reference_size,
+            reference_size=int(decisions.reference_size[i]),
             decision=_decision(rejected, abstained),
             rejected=rejected,
             reason="atypical_input" if rejected else "ambiguous" if abstained else None,

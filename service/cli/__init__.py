@@ -9,6 +9,7 @@ from __future__ import annotations
 import typer
 
 from service.cli.calibrate import calibrate
+from service.cli.evaluate import evaluate
 from service.cli.inspect import inspect
 from service.cli.score import score
 from service.cli.serve import serve
@@ -29,7 +30,7 @@ def build_app() -> typer.Typer:
     app = typer.Typer(
         add_completion=False, help=HELP, no_args_is_help=True, pretty_exceptions_enable=False
     )
-    for command in (train, sweep, calibrate, inspect, score, serve):
+    for command in (train, sweep, calibrate, evaluate, inspect, score, serve):
         app.command()(command)
     return app
 

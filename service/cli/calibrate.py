@@ -30,6 +30,23 @@ def calibrate(
         float, typer.Option(help="Largest share of typical images that may be rejected.")
     ] = 0.05,
     delta: Annotated[float, typer.Option(help="Chance that the share exceeds alpha.")] = 0.05,
+    mode: Annotated[
+        str,
+        typer.Option(
+            help="For whom alpha holds: marginal (all images together), predicted_class (within "
+            "each predicted class) or label_shift_safe (within each true class, whatever their "
+            "shares)."
+        ),
+    ] = "marginal",
+    posterior: Annotated[
+        str, typer.Option(help="temperature, or vector: a weight and an offset for each class too.")
+    ] = "temperature",
+    sets: Annotated[
+        str, typer.Option(help="Prediction sets: lac (smallest) or aps (larger where it is hard).")
+    ] = "lac",
+    set_level: Annotated[
+        float, typer.Option(help="Chance that a prediction set holds the true class.")
+    ] = 0.95,
     name: Annotated[str, typer.Option(help="The model's name; default: the recipe's.")] = "",
     test: Annotated[
         str,
@@ -59,7 +76,6 @@ def calibrate(
 
     from calibration.conformal import pac_rank
     from calibration.selection import select_rows
-    from calibration.typicality import MIN_RANK
     from service.bundle import refuse_existing, seal
     from service.cli.held_out import (
         held_out_metrics,
@@ -76,7 +92,7 @@ def calibrate(
     refuse_existing(out)
     refuse_without_test(test, flow, baseline)
     rows = open_data(data)
-    pac_rank(len(rows), alpha, delta, MIN_RANK)  # what all rows cannot support, no part of them can
+    pac_rank(len(rows), alpha, delta)  # what all rows cannot support, no part of them can
     model = open_source(source, bundles)
     checkpoint = model.checkpoint
     rows, left_out = of_known_classes(rows, model.training)
@@ -89,7 +105,15 @@ def calibrate(
     tested = open_held_out(test, flow, baseline, model, used)
     if tested:
         typer.echo(tested.describe())
-    calibration = _fit(model, images, selection, alpha, delta)
+    asked = {
+        "alpha": alpha,
+        "delta": delta,
+        "mode": mode,
+        "posterior_method": posterior,
+        "set_method": sets,
+        "set_level": set_level,
+    }
+    calibration = _fit(model, images, selection, asked)
     metrics = _metrics(calibration, model)
     if tested:
         metrics |= held_out_metrics(tested, checkpoint, calibration)
@@ -99,7 +123,8 @@ def calibrate(
     bundle = seal(out, manifest, _contents(model, calibration, record))
     typer.echo(
         f"bundle {bundle.name} {bundle.version} in {out}: alpha {alpha} is held by rejecting at "
-        f"p <= {calibration.threshold():.4f} among {calibration.reference_size} reference rows"
+        f"p <= {calibration.threshold():.4f} among {calibration.reference_size} reference rows "
+        f"({mode}; the smallest alpha they support is {calibration.ranking.smallest_alpha:.2g})"
     )
 
 
@@ -113,27 +138,47 @@ def _say_selection(selection: Selection, total: int) -> None:
         typer.echo(f"refused {selection.trained_on:,} rows that the model was trained on")
 
 
-def _fit(
-    model: Source, images: Images, selection: Selection, alpha: float, delta: float
-) -> Calibration:
-    import hashlib
-
+def _fit(model: Source, images: Images, selection: Selection, asked: dict[str, Any]) -> Calibration:
     import numpy as np
     import pyarrow as pa
 
     from calibration.calibration import Calibration
+    from service.bundle import bound_to
     from train.scoring import score_images
 
     rows = np.concatenate([selection.fit, selection.cal])
     parts = ["fit"] * len(selection.fit) + ["cal"] * len(selection.cal)
     held_out = score_images(model.checkpoint.classifier, images.take(rows), parts)
     return Calibration.fit(
-        pa.concat_tables([model.training_scores, held_out]),
-        alpha=alpha,
-        delta=delta,
-        weights_sha256=hashlib.sha256(model.weights).hexdigest(),
+        pa.concat_tables([_training_scores(model, images, held_out), held_out]),
+        bound=bound_to(model.weights, model.checkpoint.spec),
         posterior_from=model.prior,
+        **asked,
     )
+
+
+def _training_scores(model: Source, images: Images, like: pa.Table) -> pa.Table:
+    """The scores of training rows with the columns of ``like``.
+
+    Those of an earlier version lack statistics: scored anew where the images are at hand, and else
+    left out, since nothing is decided by them.
+    """
+    import numpy as np
+
+    from calibration.rows import is_in
+    from train.scoring import score_images
+
+    known = model.training_scores
+    if set(known.column_names) == set(like.column_names):
+        return known.select(like.column_names)
+    ids = set(known.column("id").to_pylist())
+    there = is_in(images.digests, model.record.train) & [id_ in ids for id_ in images.ids]
+    rows = np.flatnonzero(there)
+    if not len(rows):
+        typer.echo("the scores of training rows are of an earlier version: left out, no p_train")
+        return like.slice(0, 0)
+    typer.echo(f"the scores of training rows are of an earlier version: {len(rows):,} scored anew")
+    return score_images(model.checkpoint.classifier, images.take(rows), ["train"] * len(rows))
 
 
 def _record(
@@ -144,14 +189,13 @@ def _record(
 
 
 def _contents(model: Source, calibration: Calibration, record: RowRecord) -> dict[str, bytes]:
-    from calibration.table import table_to_bytes
+    from calibration.files import to_files
     from service import bundle
 
     return {
         bundle.MODEL_CONFIG: model.config,
         bundle.MODEL_WEIGHTS: model.weights,
-        bundle.CALIBRATION: calibration.record().to_bytes(),
-        bundle.REFERENCE: table_to_bytes(calibration.table),
+        **dict(zip(bundle.CALIBRATION_FILES, to_files(calibration).values(), strict=True)),
         bundle.ROWS: record.to_bytes(),
         bundle.HISTORY: model.history,
     }
@@ -167,6 +211,7 @@ def _manifest(
 ) -> dict[str, Any]:
     from datetime import UTC, datetime
 
+    from service.bundle import DTYPE
     from train.run_file import git_commit
 
     flow = model.checkpoint.classifier.config
@@ -177,7 +222,7 @@ def _manifest(
         "classes": model.checkpoint.class_labels,
         "input_shape": flow.input_shape,
         "levels": flow.levels,
-        "dtype": "float32",
+        "dtype": DTYPE,
         "preprocessing": model.checkpoint.spec.describe(),
         "data": {
             "training": model.training_data,
@@ -226,9 +271,8 @@ def _posterior_metrics(calibration: Calibration, cal: pa.Table) -> dict[str, flo
     from calibration.calibration_error import ece
     from calibration.metrics import accuracy, brier, nll
     from calibration.table import labels_of, logits_of
-    from calibration.temperature import softmax
 
-    posterior = softmax(logits_of(cal), calibration.temperature)
+    posterior = calibration.posterior(logits_of(cal))
     labels, _ = labels_of(cal)
     return {
         "accuracy": accuracy(posterior, labels),

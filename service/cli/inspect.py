@@ -157,7 +157,7 @@ def _last_epoch(bundle: Bundle) -> str:
 def _promises(bundle: Bundle) -> list[tuple[str, str]]:
     """What it was calibrated to hold, and its figures."""
     manifest, calibration = bundle.manifest, bundle.calibration
-    flow = bundle.checkpoint.classifier.config
+    flow, posterior = bundle.checkpoint.classifier.config, calibration.posterior
     return [
         (
             "promise",
@@ -167,9 +167,15 @@ def _promises(bundle: Bundle) -> list[tuple[str, str]]:
         ),
         (
             "posterior",
-            f"temperature {calibration.temperature:.3f}, {calibration.set_level:.0%} prediction "
-            f"sets with q_hat {calibration.q_hat:.3f}"
+            f"{posterior.method} scaling, temperature {posterior.temperature:.3f}; "
+            f"{posterior.set_level:.0%} prediction sets ({posterior.set_method}) with q_hat "
+            f"{posterior.q_hat:.3f}"
             + (", kept from an earlier calibration" if calibration.posterior_borrowed else ""),
+        ),
+        (
+            "score",
+            f"{len(calibration.combined.names)} statistics, fitted on {calibration.combined.rows:,} "
+            f"rows; smallest supported alpha {calibration.ranking.smallest_alpha:.2g}",
         ),
         ("metrics", json.dumps(_rounded(dict(manifest.metrics)))),
         ("flow", json.dumps(flow.to_dict()["stages"])),

@@ -1,0 +1,191 @@
+"""S: all statistics of an image as one number, the higher the stranger.
+
+To combine first and rank once is exact for any number of dependent statistics, where p-values of
+each combined by Fisher's chi-square are not. S is fitted on fit rows alone and frozen before any
+calibration row is ranked by it. Three views, each turned into a normal score t by its own
+distribution over rows that it was not fitted on (five folds of the fit rows):
+
+- ``joint``: surprise under the Gaussian of the predicted class (``class_gaussians``) over
+  normal scores that all classes share
+- ``within``: the same over normal scores within the predicted class, which sees a value that is
+  common among all images and rare for its class
+- ``ambiguity``: entropy of the posterior, at a quarter of the weight of the others: a stranger may
+  be no typical member of any class, and so may an image between two classes
+
+    S = log(e^t_joint + e^t_within + e^t_ambiguity / 4)
+
+Sized to the rows: a class with fewer than ``CLASS_ROWS`` of them shares the group of all rows, and
+below ``COMBINED_ROWS`` in all S is the distance of log p(x) from the middle of its distribution,
+the one statistic that needs no covariance. Constants were chosen on rows held out from training
+(``train/LOG.md``), none on a calibration or test row.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import logsumexp
+
+from calibration.arrays import FloatArray, IntArray
+from calibration.class_gaussians import ClassGaussians
+from calibration.errors import CalibrationError
+from calibration.normal_scores import NormalScores
+
+#: The column that S reads beside the statistics.
+LOG_PROB = "log_prob"
+#: The statistic behind the view ``ambiguity``.
+ENTROPY = "entropy"
+
+#: Rows that a class needs for maps and a Gaussian of its own.
+CLASS_ROWS = 50
+#: Rows below which covariances are not tried.
+COMBINED_ROWS = 60
+#: Parts of the fit rows that are left out in turn to find how views are distributed.
+FOLDS = 5
+#: Log of the weight of the ambiguity beside that of the other views.
+AMBIGUITY = math.log(1 / 4)
+#: Steps that S is rounded to: sums differ in their last bits between machines and batch sizes.
+STEP = 1e-6
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Views:
+    """The two densities: normal scores and Gaussians, over all and within the class's group."""
+
+    over_all: NormalScores
+    joint: ClassGaussians
+    by_group: NormalScores
+    within: ClassGaussians
+
+    @classmethod
+    def fit(cls, x: FloatArray, group: IntArray, groups: int) -> Views:
+        """Of rows (n, S) in groups (n,), the last of ``groups`` being that of all rows."""
+        over_all = NormalScores.fit([x])
+        shared = over_all(x, np.zeros(len(x), dtype=np.int64))
+        index = [_members(group, g, groups) for g in range(groups)]
+        by_group = NormalScores.fit([x[rows] for rows in index])
+        own = [by_group(x[rows], np.full(len(rows), g)) for g, rows in enumerate(index)]
+        return cls(
+            over_all=over_all,
+            joint=ClassGaussians.fit([shared[rows] for rows in index], shared),
+            by_group=by_group,
+            within=ClassGaussians.fit(own, np.concatenate(own)),
+        )
+
+    def surprise(self, x: FloatArray, group: IntArray) -> FloatArray:
+        """Of rows (N, S): (N, 2), joint and within."""
+        shared = self.over_all(x, np.zeros(len(x), dtype=np.int64))
+        own = self.by_group(x, group)
+        return np.stack(
+            [self.joint.surprise(shared, group), self.within.surprise(own, group)], axis=1
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CombinedScore:
+    """S of ``names``; made by ``fit``, stored by ``calibration.score_file``.
+
+    ``group_of`` (K,): the group of each predicted class. ``tails``: normal scores of the views'
+    surprises. Without ``views`` S is the distance of log p(x) from its middle.
+    """
+
+    names: tuple[str, ...]
+    rows: int
+    group_of: IntArray
+    views: Views | None
+    tails: NormalScores
+
+    @classmethod
+    def fit(
+        cls, values: Mapping[str, npt.ArrayLike], predicted: IntArray, classes: int
+    ) -> CombinedScore:
+        """Of fit rows: ``values`` name -> (n,), ``log_prob`` among them, classes (n,) in [0, K).
+
+        The order of rows does not matter. Raises ``CalibrationError`` without a row, and for values
+        that are not finite.
+        """
+        names = tuple(values)
+        x = _matrix(values, names)
+        order = np.lexsort(x.T)
+        x, predicted = x[order], predicted[order]
+        if not len(x) or not np.isfinite(x).all():
+            raise CalibrationError(
+                f"combined score: found {len(x)} fit rows, {(~np.isfinite(x)).any(axis=1).sum()} "
+                "of them with a statistic that is not finite; expected one at least, all finite"
+            )
+        if len(x) < COMBINED_ROWS and LOG_PROB in names:
+            return cls(
+                names=names,
+                rows=len(x),
+                group_of=np.zeros(classes, dtype=np.int64),
+                views=None,
+                tails=NormalScores.fit([x[:, [names.index(LOG_PROB)]]]),
+            )
+        group_of, groups = _groups(predicted, classes)
+        group = group_of[predicted]
+        surprises = _left_out_surprises(x, group, groups)
+        return cls(
+            names=names,
+            rows=len(x),
+            group_of=group_of,
+            views=Views.fit(x, group, groups),
+            tails=NormalScores.fit([_with_entropy(surprises, x, names)]),
+        )
+
+    def __call__(self, values: Mapping[str, npt.ArrayLike], predicted: IntArray) -> FloatArray:
+        """S (N,) of rows by name and predicted class (N,); NaN where a statistic is not finite."""
+        x = _matrix(values, self.names)
+        usable = np.isfinite(x).all(axis=1)
+        scores = np.full(len(x), np.nan)
+        if usable.any():
+            found = self._scores(x[usable], self.group_of[predicted[usable]])
+            scores[usable] = np.rint(found / STEP) * STEP
+        return scores
+
+    def _scores(self, x: FloatArray, group: IntArray) -> FloatArray:
+        one = np.zeros(len(x), dtype=np.int64)
+        if self.views is None:
+            found: FloatArray = np.abs(self.tails(x[:, [self.names.index(LOG_PROB)]], one))[:, 0]
+            return found
+        t = self.tails(_with_entropy(self.views.surprise(x, group), x, self.names), one)
+        t[:, 2:] += AMBIGUITY
+        combined: FloatArray = logsumexp(t, axis=1)
+        return combined
+
+
+def _groups(predicted: IntArray, classes: int) -> tuple[IntArray, int]:
+    """The group of each class, and how many: one for each class of many rows, the last for all."""
+    counts = np.bincount(predicted, minlength=classes)
+    large = np.flatnonzero(counts >= CLASS_ROWS)
+    group_of = np.full(classes, len(large), dtype=np.int64)
+    group_of[large] = np.arange(len(large))
+    return group_of, len(large) + 1
+
+
+def _members(group: IntArray, g: int, groups: int) -> IntArray:
+    return np.arange(len(group)) if g == groups - 1 else np.flatnonzero(group == g)
+
+
+def _left_out_surprises(x: FloatArray, group: IntArray, groups: int) -> FloatArray:
+    """The views' surprise at each row when fitted without its fold: (n, 2)."""
+    fold = np.random.default_rng(0).permutation(len(x)) % FOLDS
+    found = np.empty((len(x), 2))
+    for k in range(FOLDS):
+        out = fold == k
+        found[out] = Views.fit(x[~out], group[~out], groups).surprise(x[out], group[out])
+    return found
+
+
+def _with_entropy(surprises: FloatArray, x: FloatArray, names: Sequence[str]) -> FloatArray:
+    """The columns of the views; without the entropy among the statistics there are two."""
+    if ENTROPY not in names:
+        return surprises
+    return np.column_stack([surprises, x[:, names.index(ENTROPY)]])
+
+
+def _matrix(values: Mapping[str, npt.ArrayLike], names: Sequence[str]) -> FloatArray:
+    return np.column_stack([np.asarray(values[name], dtype=np.float64) for name in names])

@@ -1,0 +1,134 @@
+"""Scores that strangers are told by, beside the gate's own: what each has to be held against.
+
+All are fitted on the calibration's fit rows alone, and read off the score table.
+``input_statistics`` and ``flow_statistics`` are the combined score of these statistics only, with
+the same densities given the predicted class, so that a network earns its place by what it adds.
+DoSE is the density of statistics estimation of Morningstar et al. (AISTATS 2021) in its simplest
+form: three statistics, each with a kernel density of its own. How detectors are judged is in
+``calibration.detection``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import pyarrow as pa
+from scipy.special import entr
+from scipy.stats import gaussian_kde
+
+from calibration.arrays import FloatArray
+from calibration.calibration import Calibration
+from calibration.combined_score import LOG_PROB, CombinedScore
+from calibration.posterior import rows_of
+from calibration.table import floats_of, logits_of, statistics_of
+
+#: How the names of the input's own statistics begin.
+INPUT_PREFIX = "input_"
+
+#: What DoSE estimates a density of; the latent part of log q is made of the other two.
+DOSE = (LOG_PROB, "ladj", "log_prob_z")
+#: Least density of a statistic, relative to the largest: beyond it nothing is told apart.
+DOSE_FLOOR = 1e-12
+
+Score = Callable[[pa.Table], FloatArray]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Detector:
+    """``score``: a score table of N rows to (N,), higher = stranger."""
+
+    name: str
+    title: str
+    score: Score
+
+
+def fit_detectors(calibration: Calibration) -> tuple[Detector, ...]:
+    """The detectors in the order of a report, the gate last."""
+    fit = calibration.table.filter(pa.array(rows_of(calibration.table, "fit")))
+    names = calibration.combined.names
+    inputs = [name for name in names if name.startswith(INPUT_PREFIX)]
+    flow = [name for name in names if not name.startswith(INPUT_PREFIX)]
+    made: dict[str, tuple[str, Score]] = {
+        "log_prob": ("log q(x)", _surprise),
+        "typicality": ("typicality", _typicality(fit)),
+        "entropy": ("entropy", partial(_entropy, calibration)),
+        "max_probability": ("maximum probability", partial(_max_probability, calibration)),
+        "dose": ("DoSE, 3 statistics", _dose(fit)),
+        "input_statistics": ("input statistics only", _combined(fit, inputs)),
+        "flow_statistics": ("flow statistics only", _combined(fit, flow)),
+        "gate": ("the gate", partial(_gate, calibration)),
+    }
+    return tuple(Detector(name=n, title=title, score=score) for n, (title, score) in made.items())
+
+
+def values_of(table: pa.Table) -> dict[str, FloatArray]:
+    """``log_prob`` and the statistics of a table by name, (N,) each."""
+    return {LOG_PROB: floats_of(table, LOG_PROB), **statistics_of(table)}
+
+
+def _surprise(table: pa.Table) -> FloatArray:
+    return -floats_of(table, LOG_PROB)
+
+
+def _typicality(fit: pa.Table) -> Score:
+    """How far in the tails of the fit rows log q(x) lies, and beyond them how far out."""
+    known = np.sort(floats_of(fit, LOG_PROB))
+    middle, spread = np.median(known), np.ptp(known) or 1.0
+
+    def score(table: pa.Table) -> FloatArray:
+        found = floats_of(table, LOG_PROB)
+        inside = np.abs(np.searchsorted(known, found) / len(known) - 0.5)
+        beyond = np.maximum(np.maximum(known[0] - found, found - known[-1]), 0) / spread
+        tails: FloatArray = inside + beyond + 1e-9 * np.abs(found - middle) / spread
+        return tails
+
+    return score
+
+
+def _entropy(calibration: Calibration, table: pa.Table) -> FloatArray:
+    found: FloatArray = entr(calibration.posterior(logits_of(table))).sum(axis=1)
+    return found
+
+
+def _max_probability(calibration: Calibration, table: pa.Table) -> FloatArray:
+    found: FloatArray = -calibration.posterior(logits_of(table)).max(axis=1)
+    return found
+
+
+def _dose(fit: pa.Table) -> Score:
+    """-sum of log densities over three statistics."""
+    known = _dose_values(values_of(fit))
+    kernels = {name: gaussian_kde(column) for name, column in known.items() if np.ptp(column) > 0}
+    floors = {name: DOSE_FLOOR * float(k(k.dataset[0]).max()) for name, k in kernels.items()}
+
+    def score(table: pa.Table) -> FloatArray:
+        found = _dose_values(values_of(table))
+        total = np.zeros(table.num_rows)
+        for name, kernel in kernels.items():
+            total -= np.log(np.maximum(kernel(found[name]), floors[name]))
+        return total
+
+    return score
+
+
+def _dose_values(values: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+    with_latent = {**values, "log_prob_z": values[LOG_PROB] - values.get("ladj", 0.0)}
+    return {name: with_latent[name] for name in DOSE if name in with_latent}
+
+
+def _combined(fit: pa.Table, names: list[str]) -> Score:
+    """The combined score of some statistics; of none every image is alike."""
+    if not names:
+        return lambda table: np.zeros(table.num_rows)
+    values, logits = values_of(fit), logits_of(fit)
+    score = CombinedScore.fit(
+        {name: values[name] for name in names}, logits.argmax(axis=1), logits.shape[1]
+    )
+    return lambda table: score(values_of(table), logits_of(table).argmax(axis=1))
+
+
+def _gate(calibration: Calibration, table: pa.Table) -> FloatArray:
+    return calibration.scores(logits_of(table), floats_of(table, LOG_PROB), statistics_of(table))

@@ -1,0 +1,106 @@
+"""Statistics of the pixels alone, for the gate: what a stranger shows without any network.
+
+Computed on the CPU in whole numbers and float64, so that every machine finds the same. With x the
+pixels in [0, 255], each statistic is (N,), named ``input_*``:
+
+- ``input_complexity``: entropy of the differences of neighbours in a row, bits, 0 to 8: the length
+  of a simple compressed file, per pixel, whatever version of a compressor is installed
+- ``input_mean``, ``input_min``, ``input_max``: grey levels
+- ``input_variation_columns``, ``input_variation_rows``: mean |difference| of neighbours within a
+  row, and within a column; grey levels (total variation per pixel)
+- ``input_band_1`` ... ``input_band_6``: natural logarithm of the mean square of the DCT (grey:
+  mean over channels) in rings of growing frequency, without the constant
+- ``input_top``, ``input_bottom``, ``input_left``, ``input_right``: mean of a border of two pixels
+- ``input_chroma``, of colour images: logarithm of the mean square around each pixel's own grey
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from model.image import UInt8Array
+
+PREFIX = "input_"
+
+#: Outer radii of the rings, as shares of the highest frequency along both axes.
+RINGS = (0.06, 0.12, 0.2, 0.3, 0.45, 1.0)
+
+#: Pixels that count as border.
+BORDER = 2
+
+#: Added to a mean square before its logarithm: far below what a single grey level makes.
+_FLOOR = 1e-3
+
+Float64Array = npt.NDArray[np.float64]
+
+
+def input_statistics(images: UInt8Array) -> dict[str, Float64Array]:
+    """The statistics of uint8 images (N, C, H, W) by name, each (N,)."""
+    x = images.astype(np.float64)
+    flat = x.reshape(len(x), -1)
+    found = {
+        "complexity": _complexity(images),
+        "mean": flat.mean(1),
+        "min": flat.min(1),
+        "max": flat.max(1),
+        "variation_columns": _mean(np.abs(np.diff(x, axis=3))),
+        "variation_rows": _mean(np.abs(np.diff(x, axis=2))),
+        "top": _mean(x[:, :, :BORDER]),
+        "bottom": _mean(x[:, :, -BORDER:]),
+        "left": _mean(x[..., :BORDER]),
+        "right": _mean(x[..., -BORDER:]),
+    }
+    grey = x.mean(1)
+    found |= _bands(grey)
+    if x.shape[1] > 1:
+        found["chroma"] = np.log(_mean((x - grey[:, None]) ** 2) + _FLOOR)
+    return {PREFIX + name: values for name, values in found.items()}
+
+
+def _mean(values: Float64Array) -> Float64Array:
+    """Mean of each image; 0 where there is nothing to take it of, as of a single row."""
+    flat = values.reshape(len(values), -1)
+    return flat.mean(1) if flat.shape[1] else np.zeros(len(flat))
+
+
+def _complexity(images: UInt8Array) -> Float64Array:
+    """Entropy in bits of the histogram of x[i + 1] - x[i], modulo 256, along rows."""
+    differences = np.diff(images, axis=3).reshape(len(images), -1)  # uint8 wraps as it should
+    places = differences + 256 * np.arange(len(images))[:, None]
+    counts = np.bincount(places.ravel(), minlength=256 * len(images)).reshape(-1, 256)
+    total = max(differences.shape[1], 1)
+    terms = np.where(counts > 0, counts * np.log2(np.maximum(counts, 1)), 0.0).sum(1)
+    found: Float64Array = np.log2(total) - terms / total
+    return found
+
+
+def _bands(grey: Float64Array) -> dict[str, Float64Array]:
+    rows, columns, rings = _frequencies(*grey.shape[1:])
+    energy = ((rows @ grey @ columns.T) ** 2).reshape(len(grey), -1)
+    means = np.log(energy @ rings + _FLOOR)
+    return {f"band_{i + 1}": means[:, i] for i in range(means.shape[1])}
+
+
+@lru_cache(maxsize=8)
+def _frequencies(height: int, width: int) -> tuple[Float64Array, Float64Array, Float64Array]:
+    """The DCT-II matrices of both axes, and weights (H W, rings) that average over each ring."""
+    u, v = np.meshgrid(np.arange(height) / height, np.arange(width) / width, indexing="ij")
+    radius = np.hypot(u, v).ravel() / np.sqrt(2)
+    ring = np.searchsorted(RINGS, radius, side="right")
+    ring[0] = -1  # the constant
+    members = [np.flatnonzero(ring == i) for i in range(len(RINGS))]
+    weights = np.zeros((height * width, sum(len(index) > 0 for index in members)))
+    for column, index in zip(weights.T, (m for m in members if len(m)), strict=True):
+        column[index] = 1 / len(index)
+    return _dct(height), _dct(width), weights
+
+
+def _dct(n: int) -> Float64Array:
+    """Orthonormal DCT-II, as ``model.transforms.dct_matrix``, in float64."""
+    i = np.arange(n)
+    matrix: Float64Array = np.cos(np.pi / n * (i[None] + 0.5) * i[:, None]) * np.sqrt(2 / n)
+    matrix[0] /= np.sqrt(2)
+    return matrix

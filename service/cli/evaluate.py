@@ -1,0 +1,151 @@
+"""``oodgate evaluate``: bundle + known images + strangers -> report."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from service.cli.arguments import BundleArgument, BundlesOption
+from train.cli import DATA_HELP
+
+if TYPE_CHECKING:
+    from calibration.rows import RowRecord
+    from service.bundle import Bundle
+    from train.evaluation.measure import Baseline, Model
+
+
+def evaluate(
+    bundle: BundleArgument,
+    id_data: Annotated[
+        str,
+        typer.Option(
+            "--id", metavar="DATA", help=f"Images that the model should know: {DATA_HELP}"
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the report; must be empty or not exist.")],
+    ood: Annotated[
+        list[str] | None,
+        typer.Option(metavar="DATA", help="Strangers; far13:DATA is thirteen sets. Repeatable."),
+    ] = None,
+    baseline: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="CHECKPOINT", help="A finished run to compare with. Repeatable."),
+    ] = None,
+    leave_out: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CLASS",
+            help="A class of --id that the model was trained without, as strangers; default: all "
+            "that it was trained without. Repeatable.",
+        ),
+    ] = None,
+    strangers: Annotated[
+        Path | None, typer.Option(help="Folder of sets as Parquet, that far13 takes others from.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="At most so many rows of a set.", min=1)] = None,
+    bundles: BundlesOption = None,
+) -> None:
+    """Hold a bundle against images of its kind and strangers, and report how well it tells them.
+
+    Writes evaluation.json, evaluation.md, a page evaluation.html that needs nothing else, and its
+    figures. Rows that the model was trained, fitted or calibrated on are left out and counted.
+    """
+    _refuse_without_figures()
+    from service.bundle import Bundle
+    from service.catalog import find_bundle
+    from train.evaluation.findings import bad_news, in_short
+    from train.evaluation.measure import measure
+    from train.evaluation.report import refuse_filled, write_report
+    from train.evaluation.sets import open_sets
+
+    refuse_filled(out)
+    model = _model(Bundle.load(find_bundle(bundle, bundles)))
+    classes = model.checkpoint.class_labels
+    known, strange = open_sets(
+        id_data, ood or (), leave_out or (), strangers, model.training, classes
+    )
+    measured = measure(model, known, strange, _baselines(baseline or [], model), limit)
+    page = write_report(measured, out)
+    for line in in_short(model, measured.evaluation):
+        typer.echo(line)
+    worries = len(bad_news(model, measured.evaluation))
+    typer.echo(f"report in {page}; items of bad news in it: {worries}")
+
+
+def _refuse_without_figures() -> None:
+    from calibration.errors import CalibrationError
+
+    if find_spec("matplotlib") is None:
+        raise CalibrationError('evaluate draws with matplotlib: pip install "oodgate[figures]"')
+
+
+def _model(bundle: Bundle) -> Model:
+    from model.scoring import default_device
+    from train.evaluation.measure import Model
+
+    bundle.checkpoint.classifier.to(default_device())
+    return Model(
+        name=bundle.name,
+        version=bundle.version,
+        checkpoint=bundle.checkpoint,
+        calibration=bundle.calibration,
+        record=bundle.rows,
+        training=bundle.manifest.training,
+    )
+
+
+def _baselines(folders: list[Path], model: Model) -> list[Baseline]:
+    from train.data import DataError
+
+    found = [_baseline(folder, model) for folder in folders]
+    names = [baseline.name for baseline in found]
+    if len(set(names)) < len(names):
+        raise DataError(f"--baseline: found folders {names}, expected each of another name")
+    return found
+
+
+def _baseline(folder: Path, model: Model) -> Baseline:
+    """A run of the model's input and classes; raises ``CheckpointError`` for any other."""
+    from model.checkpoint import CheckpointError, load_model
+    from model.scoring import default_device
+    from service.cli.source import finished_run
+    from train.baselines import load_baseline
+    from train.evaluation.measure import Baseline
+    from train.run import MODEL_FOLDER
+    from train.run_file import run_config
+
+    run = finished_run(folder)
+    kind = run_config(run).kind
+    load = load_baseline if kind == "resnet" else load_model
+    found = load(folder / MODEL_FOLDER)
+    pairs = {
+        "input": (found.spec, model.checkpoint.spec),
+        "classes": (found.class_labels, model.checkpoint.class_labels),
+    }
+    for name, (theirs, ours) in pairs.items():
+        if theirs != ours:
+            raise CheckpointError(
+                f"--baseline {folder}: {name} {theirs}, but the model has {ours}; train it on the "
+                "model's data"
+            )
+    classifier = found.classifier.to(default_device())
+    return Baseline(
+        name=folder.resolve().name, kind=kind, classifier=classifier, record=_rows(folder, run)
+    )
+
+
+def _rows(folder: Path, run: dict[str, Any]) -> RowRecord:
+    from calibration.rows import RowRecord
+    from model.checkpoint import CheckpointError
+    from train.run_file import ROWS_FILE
+
+    try:
+        return RowRecord.from_bytes((folder / ROWS_FILE).read_bytes(), run["rows"])
+    except OSError as error:
+        raise CheckpointError(
+            f"{error.filename}: {error.strerror}; expected the whole folder of a run: without the "
+            "record of its rows nobody can tell whether it was trained on the rows of --id"
+        ) from error

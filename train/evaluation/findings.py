@@ -1,0 +1,161 @@
+"""An evaluation in sentences: what it comes to, and what is bad news in it, as plainly.
+
+The checks are fixed, so that a report says of each what it found, whichever way it went.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from calibration.modes import MARGINAL
+from train.evaluation.judging import GATE, INPUT_ONLY
+from train.evaluation.measure import Evaluation, Model
+from train.evaluation.pairs import Mean, Pair
+from train.evaluation.rates import ALPHAS, BAND_LEVEL
+
+#: An AUROC lower than another by more than this counts as worse.
+MARGIN = 0.005
+
+#: Strangers of which fewer than this share have p <= .05 are mostly missed.
+MOSTLY_MISSED = 0.5
+
+
+def in_short(model: Model, evaluation: Evaluation) -> tuple[str, ...]:
+    """What it comes to."""
+    said = [_mean_said(mean) for mean in evaluation.means]
+    if not evaluation.means:
+        said += [_pair_said(pair) for pair in evaluation.pairs]
+    rates = ", ".join(
+        f"{percent(found.rate.share)} at alpha {found.alpha:g}" for found in evaluation.realised
+    )
+    said.append(f"Known images with p at most alpha: {rates}.")
+    rejected, abstained = (percent(r.share) for r in (evaluation.rejected, evaluation.abstained))
+    said.append(
+        f"At the bundle's alpha of {model.calibration.alpha:g}, {rejected} of the known images are "
+        f"rejected and {abstained} abstained on."
+    )
+    if evaluation.posteriors:
+        ours = evaluation.posteriors[0]
+        said.append(
+            f"Accuracy {percent(ours.accuracy.share)}; expected calibration error {ours.ece:.4f}, "
+            f"of which chance alone gives up to {ours.ece_if_calibrated:.4f}."
+        )
+    return tuple(filter(None, said))
+
+
+def bad_news(model: Model, evaluation: Evaluation) -> tuple[str, ...]:
+    """What is not good; empty where every check went well."""
+    checks = (_against_input, _against_all, _missed, _beyond_band, _classes_above, _posterior)
+    said = [sentence for check in checks for sentence in check(evaluation)]
+    if model.calibration.mode != MARGINAL:
+        said.append(
+            f"The gate ranks in mode {model.calibration.mode}, for which no band of a perfect "
+            "gate's realised rates is known: they are given without one."
+        )
+    return tuple(said)
+
+
+def checked() -> str:
+    """What ``bad_news`` looks at."""
+    return (
+        "Looked for: sets on which input statistics alone, or any other detector, reach a higher "
+        f"AUROC than the gate (by more than {MARGIN} for the latter); sets of which fewer than "
+        "half have p ≤ .05; realised rates outside of the band of a perfect gate; classes whose "
+        "share with p ≤ alpha is above alpha beyond chance; a calibration error beyond chance."
+    )
+
+
+def percent(share: float | None) -> str:
+    """Two digits after the point; a dash where there is none."""
+    return "–" if share is None else f"{share:.2%}"
+
+
+def _mean_said(mean: Mean) -> str:
+    gate = mean.by(GATE)
+    if gate is None or gate.tpr_01 is None:
+        return ""
+    said = (
+        f"Strangers, mean of {len(mean.pairs)} ({mean.group}): the gate's AUROC is "
+        f"{gate.auroc:.3f}, its FPR95 {gate.fpr95:.3f}, and it finds {gate.tpr_01:.1%} at "
+        "conformal 1%"
+    )
+    plain = mean.by(INPUT_ONLY)
+    return f"{said}. Input statistics alone: AUROC {plain.auroc:.3f}." if plain else f"{said}."
+
+
+def _pair_said(pair: Pair) -> str:
+    gate = pair.by(GATE)
+    if gate is None or gate.tpr_01 is None:
+        return ""
+    return (
+        f"Against {pair.name}: the gate's AUROC is {gate.auroc:.3f}, its FPR95 {gate.fpr95:.3f}, "
+        f"and it finds {gate.tpr_01:.1%} at conformal 1%."
+    )
+
+
+def _against_input(evaluation: Evaluation) -> list[str]:
+    behind = []
+    compared: list[tuple[str, Pair | Mean]] = [(pair.name, pair) for pair in evaluation.pairs]
+    compared += [(f"the mean over {mean.group}", mean) for mean in evaluation.means]
+    for name, found in compared:
+        gate, plain = found.by(GATE), found.by(INPUT_ONLY)
+        if gate and plain and gate.auroc <= plain.auroc:
+            behind.append(f"{name} ({gate.auroc:.3f} against {plain.auroc:.3f})")
+    if not behind:
+        return []
+    return [f"The gate's AUROC is no better than that of input statistics only: {_listed(behind)}."]
+
+
+def _against_all(evaluation: Evaluation) -> list[str]:
+    behind = []
+    for pair in evaluation.pairs:
+        gate, best = pair.by(GATE), max(pair.found, key=lambda found: found.auroc)
+        if gate and best.detector != INPUT_ONLY and best.auroc > gate.auroc + MARGIN:
+            title = evaluation.detectors[best.detector]
+            behind.append(f"{pair.name} ({title} {best.auroc:.3f}, the gate {gate.auroc:.3f})")
+    return [f"Another detector is ahead of the gate: {_listed(behind)}."] if behind else []
+
+
+def _missed(evaluation: Evaluation) -> list[str]:
+    found = []
+    for pair in evaluation.pairs:
+        gate = pair.by(GATE)
+        if gate and gate.tpr_05 is not None and gate.tpr_05 < MOSTLY_MISSED:
+            found.append(f"{pair.name} ({gate.tpr_05:.1%} found)")
+    return [f"Most strangers pass at conformal 5%: {_listed(found)}."] if found else []
+
+
+def _beyond_band(evaluation: Evaluation) -> list[str]:
+    return [
+        f"{percent(found.rate.share)} of the known images have p ≤ {found.alpha:g}, outside of the "
+        f"{percent(found.band[0])} to {percent(found.band[1])} where a perfect gate lies in "
+        f"{BAND_LEVEL:.0%} of calibrations."
+        for found in evaluation.realised
+        if found.band and found.inside is False
+    ]
+
+
+def _classes_above(evaluation: Evaluation) -> list[str]:
+    said = []
+    for i, alpha in enumerate(ALPHAS):
+        above = [
+            f"{found.label} ({percent(found.at[i].share)})"
+            for found in evaluation.classes
+            if found.at[i].low > alpha
+        ]
+        if above:
+            said.append(f"Refused more often than alpha {alpha:g} beyond chance: {_listed(above)}.")
+    return said
+
+
+def _posterior(evaluation: Evaluation) -> list[str]:
+    return [
+        f"The calibration error of {ours.source}, {ours.ece:.4f}, is more than chance alone gives "
+        f"(up to {ours.ece_if_calibrated:.4f})."
+        for ours in evaluation.posteriors[:1]
+        if ours.ece > ours.ece_if_calibrated
+    ]
+
+
+def _listed(items: Sequence[str]) -> str:
+    return "; ".join(items)

@@ -1,0 +1,117 @@
+"""One set of images as every detector sees it: scores, conformal p-values, decisions.
+
+A detector's p-value is the rank of its score among its scores of the calibration rows, one-sided:
+p = (1 + #{i: s_i >= s}) / (n + 1). The gate's is the calibration's own. Baselines have no rows held
+out for them here, so they have scores and no p-values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from scipy.special import entr
+
+from calibration.arrays import FloatArray
+from calibration.calibration import Calibration
+from calibration.decisions import Decisions
+from calibration.detectors import Detector, fit_detectors
+from calibration.table import floats_of, logits_of, statistics_of
+from calibration.temperature import softmax
+
+#: Names of detectors that a report singles out.
+GATE, INPUT_ONLY, FLOW_ONLY = "gate", "input_statistics", "flow_statistics"
+LOG_PROB, TYPICALITY = "log_prob", "typicality"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Judged:
+    """N images: ``scores`` name -> (N,), higher = stranger; ``p_values`` name -> (N,).
+
+    ``not_finite``: rows with a score of some detector that is no finite number; what is not a
+    number counts as the strangest.
+    """
+
+    scores: Mapping[str, FloatArray]
+    p_values: Mapping[str, FloatArray]
+    decisions: Decisions
+    not_finite: int
+
+    def __len__(self) -> int:
+        return len(self.decisions.p_value)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Judge:
+    """``reference``: the scores of the calibration rows by each detector, ascending."""
+
+    calibration: Calibration
+    detectors: tuple[Detector, ...]
+    reference: Mapping[str, FloatArray]
+
+    @classmethod
+    def of(cls, calibration: Calibration) -> Judge:
+        """Fit the detectors, on the fit rows, and rank the calibration rows by each."""
+        detectors = fit_detectors(calibration)
+        table = calibration.table
+        cal = table.filter(pc.equal(table["split"], "cal"))
+        reference = {found.name: np.sort(_ranked(found.score(cal))) for found in detectors}
+        return cls(calibration=calibration, detectors=detectors, reference=reference)
+
+    def judge(self, table: pa.Table, baselines: Mapping[str, FloatArray] | None = None) -> Judged:
+        """``table``: a score table; ``baselines``: name -> logits (N, K) of the same rows."""
+        raw = {detector.name: detector.score(table) for detector in self.detectors}
+        gate = raw.pop(GATE)
+        raw |= {**baseline_scores(baselines or {}), GATE: gate}  # in the order of ``titles``
+        scores = {name: _ranked(found) for name, found in raw.items()}
+        decisions = self.calibration.decide(
+            logits_of(table), floats_of(table, "log_prob"), statistics_of(table)
+        )
+        p_values = {
+            name: conformal_p(self.reference[name], scores[name]) for name in self.reference
+        }
+        finite = np.all([np.isfinite(found) for found in raw.values()], axis=0)
+        return Judged(
+            scores=scores,
+            p_values=p_values | {GATE: decisions.p_value},
+            decisions=decisions,
+            not_finite=int((~finite).sum()),
+        )
+
+    def titles(self, baselines: tuple[str, ...] = ()) -> dict[str, str]:
+        """Each detector's name and words for it, baselines before the gate."""
+        own = {found.name: found.title for found in self.detectors}
+        gate = {GATE: own.pop(GATE)}
+        theirs = {name: name.replace("_", " ") for name in _baseline_names(baselines)}
+        return own | theirs | gate
+
+
+def conformal_p(reference: FloatArray, scores: FloatArray) -> FloatArray:
+    """(1 + #{i: s_i >= s}) / (n + 1) for ``scores`` (N,) among ``reference`` (n,), ascending."""
+    at_least = len(reference) - np.searchsorted(reference, scores, side="left")
+    p: FloatArray = (1 + at_least) / (len(reference) + 1)
+    return p
+
+
+def baseline_scores(logits: Mapping[str, npt.ArrayLike]) -> dict[str, FloatArray]:
+    """Entropy (nats) and -max probability (N,) of each baseline's posterior at temperature 1."""
+    found: dict[str, FloatArray] = {}
+    for name, rows in logits.items():
+        posterior = softmax(rows, 1.0)
+        both = (entr(posterior).sum(axis=1), -posterior.max(axis=1))
+        found |= dict(zip(_baseline_names((name,)), both, strict=True))
+    return found
+
+
+def _baseline_names(baselines: tuple[str, ...]) -> list[str]:
+    kinds = ("entropy", "max_probability")
+    return [f"{kind} of {name}" for name in baselines for kind in kinds]
+
+
+def _ranked(scores: FloatArray) -> FloatArray:
+    """What is no number has no rank: the strangest there is."""
+    return np.where(np.isnan(scores), np.inf, scores)

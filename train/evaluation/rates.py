@@ -1,0 +1,110 @@
+"""How often rows of the model's own kind are refused, against what was promised.
+
+Two intervals, not to be confused. The Clopper-Pearson interval holds the chance behind a share,
+with the one calibration in use. The band is where the share of a *perfect* gate lies, whose n
+calibration rows are a draw too: the count among m rows is beta-binomial(m; l, n + 1 - l) with
+l = floor((n + 1) alpha). It holds for the marginal mode alone; the others promise something else.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from calibration.arrays import FloatArray, IntArray
+from calibration.calibration import Calibration
+from calibration.conformal import beta_binomial_interval
+from calibration.detection import Rate, rate_at, rates_by_class
+from calibration.modes import MARGINAL
+from train.evaluation.judging import Judged
+from train.evaluation.pairs import share_of
+
+ALPHAS = (0.01, 0.05, 0.10)
+
+#: Chance that a perfect gate lies in the band.
+BAND_LEVEL = 0.99
+
+
+@dataclass(frozen=True, kw_only=True)
+class Realised:
+    """The share of known rows with p_value <= ``alpha``; ``rank``: l, None without a band.
+
+    ``band``: shares between which a perfect gate lies with ``BAND_LEVEL``, both included; None in
+    a mode that does not promise it.
+    """
+
+    alpha: float
+    rate: Rate
+    rank: int | None
+    band: tuple[float, float] | None
+
+    @property
+    def inside(self) -> bool | None:
+        """Whether the share is in the band; None without one, or without rows."""
+        if self.band is None or self.rate.share is None:
+            return None
+        return self.band[0] <= self.rate.share <= self.band[1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassRates:
+    """Of the rows of one true class: ``at`` the share with p <= each of ``ALPHAS``, ``rejected``
+    and ``abstained``; intervals hold for all classes at once with 95% (Bonferroni)."""
+
+    label: str
+    at: tuple[Rate, ...]
+    rejected: Rate
+    abstained: Rate
+
+
+def realised(calibration: Calibration, known: Judged) -> tuple[Realised, ...]:
+    """At each of ``ALPHAS``, over all known rows."""
+    n, m = calibration.reference_size, len(known)
+    found = []
+    for alpha in ALPHAS:
+        rank, band = None, None
+        if calibration.mode == MARGINAL:
+            rank = largest_rank(n, alpha)
+            low, high = beta_binomial_interval(m, rank, n, BAND_LEVEL)
+            band = (low / m, high / m)
+        rate = rate_at(known.decisions.p_value, alpha)
+        found.append(Realised(alpha=alpha, rate=rate, rank=rank, band=band))
+    return tuple(found)
+
+
+def largest_rank(n: int, alpha: float) -> int:
+    """floor((n + 1) alpha): how many of n + 1 ranks r have r / (n + 1) <= ``alpha``."""
+    near = math.floor((n + 1) * alpha)
+    return max(k for k in (near - 1, near, near + 1) if k <= 0 or k / (n + 1) <= alpha)
+
+
+def class_rates(known: Judged, labels: IntArray, names: Sequence[str]) -> tuple[ClassRates, ...]:
+    """For each of the K classes; ``labels`` (N,), -1 for unknown. Empty where none is known."""
+    if not (labels >= 0).any():
+        return ()
+    level = 1 - 0.05 / len(names)
+    decided = known.decisions
+    at = [rates_by_class(decided.p_value, labels, a, len(names), level) for a in ALPHAS]
+    return tuple(
+        ClassRates(
+            label=name,
+            at=tuple(rates[k] for rates in at),
+            rejected=share_of(decided.rejected[labels == k], level),
+            abstained=share_of(decided.abstained[labels == k], level),
+        )
+        for k, name in enumerate(names)
+    )
+
+
+def histogram_band(bins: int, n: int, m: int, level: float) -> tuple[FloatArray, FloatArray]:
+    """Shares (bins,) between which a perfect gate's p-values of m rows lie, bin by bin.
+
+    Bin b holds p in (b / bins, (b + 1) / bins].
+    """
+    ranks = np.diff([largest_rank(n, b / bins) for b in range(bins)] + [n + 1])
+    bounds = [beta_binomial_interval(m, int(rank), n, level) for rank in ranks]
+    low, high = np.array(bounds, dtype=np.float64).T / m
+    return low, high

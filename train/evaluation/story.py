@@ -1,0 +1,162 @@
+"""An evaluation as blocks, in the order in which they are read: what was held against what, what
+came of it, what is bad news, then the figures behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from train.evaluation.document import Block, Bullets, Fold, Heading, Picture, Table, Text
+from train.evaluation.drawing import Drawing
+from train.evaluation.findings import bad_news, checked, in_short
+from train.evaluation.measure import Measured
+from train.evaluation.tables import (
+    MEASURES,
+    class_table,
+    detector_table,
+    main_table,
+    posterior_table,
+    realised_table,
+)
+
+
+def title(measured: Measured) -> str:
+    """What the report is of."""
+    return f"{measured.model.name} {measured.model.version}: what it lets in and what it turns away"
+
+
+def blocks(
+    measured: Measured, drawings: Mapping[str, Drawing], facts: Mapping[str, str]
+) -> list[Block]:
+    """The whole report; ``facts``: how it was measured, in words."""
+    return [
+        *_opening(measured),
+        *_strangers(measured, drawings),
+        *_validity(measured, drawings),
+        *_posterior(measured, drawings),
+        *_images(drawings),
+        Heading(text="How it was measured", level=2),
+        Table(
+            heads=("what", "found"),
+            rows=tuple(facts.items()),
+            caption="All numbers of this report are in evaluation.json.",
+            numbers=False,
+        ),
+    ]
+
+
+def _opening(measured: Measured) -> list[Block]:
+    model, evaluation = measured.model, measured.evaluation
+    worries = bad_news(model, evaluation)
+    excluded = [pair for pair in evaluation.pairs if pair.excluded]
+    return [
+        Heading(text=title(measured), level=1),
+        Text(text=_what_was_held(measured)),
+        *(Text(text=note) for note in _notes(measured)),
+        Bullets(items=in_short(model, evaluation)),
+        Heading(text="The gate on each set", level=2),
+        main_table(evaluation),
+        *(Text(text=f"* {p.name} is not in the mean: {p.excluded}.") for p in excluded),
+        Heading(text="Bad news", level=2),
+        Bullets(items=worries, bad=True) if worries else Text(text="None was found."),
+        Text(text=checked()),
+    ]
+
+
+def _what_was_held(measured: Measured) -> str:
+    evaluation = measured.evaluation
+    known, count = evaluation.known, len(evaluation.pairs)
+    sets = "one set" if count == 1 else f"each of {count} sets"
+    drawn = f" At most {evaluation.limit:,} rows of a set were drawn." if evaluation.limit else ""
+    against = f" Baselines: {', '.join(evaluation.baselines)}." if evaluation.baselines else ""
+    return (
+        f"{known.rows:,} images of {known.data}, which the model should know and has not seen, "
+        f"were held against {sets} of strangers, which it should not know: "
+        f"{sum(pair.rows for pair in evaluation.pairs):,} images. Both went through the same "
+        f"decoding and resizing.{drawn}{against}"
+    )
+
+
+def _notes(measured: Measured) -> list[str]:
+    """What of the rows somebody who reads the numbers has to know."""
+    evaluation = measured.evaluation
+    known = evaluation.known
+    said = []
+    if known.refused:
+        said.append(
+            f"Refused {known.refused:,} rows of {known.data}: the model was trained, fitted or "
+            "calibrated on them."
+        )
+    for pair in evaluation.pairs:
+        if pair.refused:
+            said.append(f"Refused {pair.refused:,} rows of {pair.name}: the model had seen them.")
+        if pair.shared:
+            said.append(
+                f"{pair.shared:,} images of {pair.name} are among the known images too; no gate "
+                "can tell these apart."
+            )
+    wild = known.not_finite + sum(pair.not_finite for pair in evaluation.pairs)
+    if wild:
+        said.append(f"{wild:,} images have a score that is no finite number.")
+    return said
+
+
+def _strangers(measured: Measured, drawings: Mapping[str, Drawing]) -> list[Block]:
+    evaluation = measured.evaluation
+    tables = [
+        Fold(title=name, blocks=(detector_table(evaluation, field, name, meaning),))
+        for field, name, meaning in MEASURES
+    ]
+    return [
+        Heading(text="Every detector", level=2),
+        _picture(drawings["auroc"]),
+        *tables,
+        Heading(text="Known and strange, side by side", level=2),
+        *(_picture(drawings[name]) for name in ("roc", "strange_p_values", "scores")),
+    ]
+
+
+def _validity(measured: Measured, drawings: Mapping[str, Drawing]) -> list[Block]:
+    evaluation = measured.evaluation
+    found: list[Block] = [
+        Heading(text="Does the p-value keep its word", level=2),
+        realised_table(evaluation, measured.model.calibration.reference_size),
+        _picture(drawings["known_p_values"]),
+    ]
+    if evaluation.classes:
+        found += [
+            Heading(text="By class", level=3),
+            _picture(drawings["class_rates"]),
+            Fold(title="The numbers", blocks=(class_table(evaluation),)),
+        ]
+    return found
+
+
+def _posterior(measured: Measured, drawings: Mapping[str, Drawing]) -> list[Block]:
+    evaluation = measured.evaluation
+    heading = Heading(text="Posterior", level=2)
+    if not evaluation.posteriors:
+        return [heading, Text(text="The known images have no labels: nothing is known of it.")]
+    return [
+        heading,
+        posterior_table(evaluation, measured.model.calibration.set_level),
+        _picture(drawings["reliability"]),
+    ]
+
+
+def _images(drawings: Mapping[str, Drawing]) -> list[Block]:
+    sheets: dict[str, list[Drawing]] = {}
+    for drawing in drawings.values():
+        if drawing.group:
+            sheets.setdefault(drawing.group, []).append(drawing)
+    return [
+        Heading(text="Images", level=2),
+        Text(text="Ordered by the gate's score, the first on the upper left."),
+        *(
+            Fold(title=group, blocks=tuple(map(_picture, members)))
+            for group, members in sheets.items()
+        ),
+    ]
+
+
+def _picture(drawing: Drawing) -> Picture:
+    return Picture(file=drawing.file, alt=drawing.alt, caption=drawing.caption)
