@@ -150,9 +150,17 @@ class Calibration:
         self, logits: FloatArray, log_prob: FloatArray, statistics: Mapping[str, npt.ArrayLike]
     ) -> FloatArray:
         """S (N,) of rows; NaN, which ranks as the strangest, where a score is not finite."""
+        return self._scored(logits, log_prob, statistics)[0]
+
+    def _scored(
+        self, logits: FloatArray, log_prob: FloatArray, statistics: Mapping[str, npt.ArrayLike]
+    ) -> tuple[FloatArray, dict[str, FloatArray]]:
+        """S (N,), and how far out each statistic is by its normal score, (N,) by name."""
         usable = np.isfinite(logits).all(axis=1)
-        found = self.combined({**statistics, LOG_PROB: log_prob}, _top(logits))
-        return np.where(usable, found, np.nan)
+        score, normal = self.combined({**statistics, LOG_PROB: log_prob}, _top(logits))
+        return np.where(usable, score, np.nan), dict(
+            zip(self.combined.names, np.abs(normal).T, strict=True)
+        )
 
     def decide(
         self,
@@ -175,7 +183,7 @@ class Calibration:
         levels = self._levels(alpha, len(rows))
         posterior = self.posterior(rows)
         sets = self.posterior.sets(posterior)
-        score = self.scores(rows, density, statistics)
+        score, extreme = self._scored(rows, density, statistics)
         judged = self.ranking.judge(score, _top(rows), levels)
         density = np.where(np.isfinite(rows).all(axis=1), density, np.nan)
         return Decisions(
@@ -191,7 +199,9 @@ class Calibration:
             rejected=judged.rejected,
             abstained=~judged.rejected & (sets.sum(axis=1) > 1),
             score=score,
-            unusual=self.reference.unusual(statistics) if statistics else [[] for _ in rows],
+            unusual=(
+                self.reference.unusual(statistics, extreme) if statistics else [[] for _ in rows]
+            ),
         )
 
     def _ranking(self) -> Ranking:

@@ -28,7 +28,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import logsumexp
 
 from calibration.arrays import FloatArray, IntArray
 from calibration.class_gaussians import ClassGaussians
@@ -54,31 +53,29 @@ STEP = 1e-6
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Views:
-    """The two densities: normal scores and Gaussians, over all and within the class's group."""
+    """The two densities: a Gaussian of shared normal scores, and of those within the group."""
 
-    over_all: NormalScores
     joint: ClassGaussians
     by_group: NormalScores
     within: ClassGaussians
 
     @classmethod
-    def fit(cls, x: FloatArray, group: IntArray, groups: int) -> Views:
-        """Of rows (n, S) in groups (n,), the last of ``groups`` being that of all rows."""
-        over_all = NormalScores.fit([x])
-        shared = over_all(x, np.zeros(len(x), dtype=np.int64))
+    def fit(cls, x: FloatArray, shared: FloatArray, group: IntArray, groups: int) -> Views:
+        """Of rows (n, S), their ``shared`` normal scores (n, S) and groups (n,).
+
+        The last of ``groups`` is that of all rows.
+        """
         index = [_members(group, g, groups) for g in range(groups)]
         by_group = NormalScores.fit([x[rows] for rows in index])
         own = [by_group(x[rows], np.full(len(rows), g)) for g, rows in enumerate(index)]
         return cls(
-            over_all=over_all,
             joint=ClassGaussians.fit([shared[rows] for rows in index], shared),
             by_group=by_group,
             within=ClassGaussians.fit(own, np.concatenate(own)),
         )
 
-    def surprise(self, x: FloatArray, group: IntArray) -> FloatArray:
-        """Of rows (N, S): (N, 2), joint and within."""
-        shared = self.over_all(x, np.zeros(len(x), dtype=np.int64))
+    def surprise(self, x: FloatArray, shared: FloatArray, group: IntArray) -> FloatArray:
+        """Of rows (N, S) and their shared normal scores: (N, 2), joint and within."""
         own = self.by_group(x, group)
         return np.stack(
             [self.joint.surprise(shared, group), self.within.surprise(own, group)], axis=1
@@ -89,15 +86,17 @@ class Views:
 class CombinedScore:
     """S of ``names``; made by ``fit``, stored by ``calibration.score_file``.
 
-    ``group_of`` (K,): the group of each predicted class. ``tails``: normal scores of the views'
-    surprises. Without ``views`` S is the distance of log p(x) from its middle.
+    ``group_of`` (K,): the group of each predicted class. ``over_all``: the normal scores that all
+    classes share. ``tails``: normal scores of the views' surprises. Without ``views`` S is the
+    distance of log p(x) from its middle, and ``tails`` has nothing to map.
     """
 
     names: tuple[str, ...]
     rows: int
     group_of: IntArray
+    over_all: NormalScores
     views: Views | None
-    tails: NormalScores
+    tails: NormalScores | None
 
     @classmethod
     def fit(
@@ -105,56 +104,68 @@ class CombinedScore:
     ) -> CombinedScore:
         """Of fit rows: ``values`` name -> (n,), ``log_prob`` among them, classes (n,) in [0, K).
 
-        The order of rows does not matter. Raises ``CalibrationError`` without a row, and for values
-        that are not finite.
+        The order of rows does not matter. Raises ``CalibrationError`` without a name or a row, of
+        one row where ``log_prob`` is not among the names, and for values that are not finite.
         """
         names = tuple(values)
         x = _matrix(values, names)
-        order = np.lexsort(x.T)
+        order = np.lexsort((predicted, *x.T))
         x, predicted = x[order], predicted[order]
-        if not len(x) or not np.isfinite(x).all():
+        least = 1 if LOG_PROB in names else 2  # folds need a row to be left out of
+        if len(x) < least or not np.isfinite(x).all():
             raise CalibrationError(
                 f"combined score: found {len(x)} fit rows, {(~np.isfinite(x)).any(axis=1).sum()} "
-                "of them with a statistic that is not finite; expected one at least, all finite"
+                f"of them with a statistic that is not finite; expected {least} at least, all "
+                "finite"
             )
+        over_all = NormalScores.fit([x])
         if len(x) < COMBINED_ROWS and LOG_PROB in names:
-            return cls(
-                names=names,
-                rows=len(x),
-                group_of=np.zeros(classes, dtype=np.int64),
-                views=None,
-                tails=NormalScores.fit([x[:, [names.index(LOG_PROB)]]]),
-            )
-        group_of, groups = _groups(predicted, classes)
-        group = group_of[predicted]
-        surprises = _left_out_surprises(x, group, groups)
+            group_of, views, tails = np.zeros(classes, dtype=np.int64), None, None
+        else:
+            group_of, groups = _groups(predicted, classes)
+            group = group_of[predicted]
+            surprises = _left_out_surprises(x, group, groups)
+            views = Views.fit(x, _shared(over_all, x), group, groups)
+            tails = NormalScores.fit([_with_entropy(surprises, x, names)])
         return cls(
             names=names,
             rows=len(x),
             group_of=group_of,
-            views=Views.fit(x, group, groups),
-            tails=NormalScores.fit([_with_entropy(surprises, x, names)]),
+            over_all=over_all,
+            views=views,
+            tails=tails,
         )
 
-    def __call__(self, values: Mapping[str, npt.ArrayLike], predicted: IntArray) -> FloatArray:
-        """S (N,) of rows by name and predicted class (N,); NaN where a statistic is not finite."""
+    def __call__(
+        self, values: Mapping[str, npt.ArrayLike], predicted: IntArray
+    ) -> tuple[FloatArray, FloatArray]:
+        """S (N,) of rows by name and predicted class (N,), and their normal scores (N, names).
+
+        NaN where a statistic of the row is not finite.
+        """
         x = _matrix(values, self.names)
-        usable = np.isfinite(x).all(axis=1)
+        shared = _shared(self.over_all, x)
+        usable = np.isfinite(shared).all(axis=1)
         scores = np.full(len(x), np.nan)
         if usable.any():
-            found = self._scores(x[usable], self.group_of[predicted[usable]])
+            found = self._scores(x[usable], shared[usable], self.group_of[predicted[usable]])
             scores[usable] = np.rint(found / STEP) * STEP
-        return scores
+        return scores, shared
 
-    def _scores(self, x: FloatArray, group: IntArray) -> FloatArray:
-        one = np.zeros(len(x), dtype=np.int64)
-        if self.views is None:
-            found: FloatArray = np.abs(self.tails(x[:, [self.names.index(LOG_PROB)]], one))[:, 0]
-            return found
-        t = self.tails(_with_entropy(self.views.surprise(x, group), x, self.names), one)
+    def _scores(self, x: FloatArray, shared: FloatArray, group: IntArray) -> FloatArray:
+        if self.views is None or self.tails is None:
+            return np.abs(shared[:, self.names.index(LOG_PROB)])
+        surprises = self.views.surprise(x, shared, group)
+        t = _shared(self.tails, _with_entropy(surprises, x, self.names))
         t[:, 2:] += AMBIGUITY
-        combined: FloatArray = logsumexp(t, axis=1)
+        top = t.max(axis=1)
+        combined: FloatArray = top + np.log(np.exp(t - top[:, None]).sum(axis=1))
         return combined
+
+
+def _shared(maps: NormalScores, x: FloatArray) -> FloatArray:
+    """Normal scores of rows (N, S) by maps of a single group."""
+    return maps(x, np.zeros(len(x), dtype=np.int64))
 
 
 def _groups(predicted: IntArray, classes: int) -> tuple[IntArray, int]:
@@ -176,7 +187,9 @@ def _left_out_surprises(x: FloatArray, group: IntArray, groups: int) -> FloatArr
     found = np.empty((len(x), 2))
     for k in range(FOLDS):
         out = fold == k
-        found[out] = Views.fit(x[~out], group[~out], groups).surprise(x[out], group[out])
+        over_all = NormalScores.fit([x[~out]])
+        views = Views.fit(x[~out], _shared(over_all, x[~out]), group[~out], groups)
+        found[out] = views.surprise(x[out], _shared(over_all, x[out]), group[out])
     return found
 
 
@@ -188,4 +201,17 @@ def _with_entropy(surprises: FloatArray, x: FloatArray, names: Sequence[str]) ->
 
 
 def _matrix(values: Mapping[str, npt.ArrayLike], names: Sequence[str]) -> FloatArray:
-    return np.column_stack([np.asarray(values[name], dtype=np.float64) for name in names])
+    """The columns of ``names``, (N, S)."""
+    missing = [name for name in names if name not in values]
+    if missing or not names:
+        raise CalibrationError(
+            f"combined score: found statistics {sorted(values)}, expected "
+            f"{', '.join(names) or 'one at least'}: those of the model that it was fitted for"
+        )
+    columns = [np.asarray(values[name], dtype=np.float64) for name in names]
+    shapes = {column.shape for column in columns}
+    if len(shapes) > 1 or columns[0].ndim != 1:
+        raise CalibrationError(
+            f"combined score: found statistics of shapes {sorted(shapes)}, expected (N,) of all"
+        )
+    return np.array(columns).T

@@ -6,8 +6,8 @@ use the rate is Beta(l, n + 1 - l) for l ranks: above alpha about half the time.
 takes fewer ranks, so that the rate stays below alpha with confidence 1 - delta.
 
 Guarantees hold for inputs exchangeable with the calibration rows, and only for them. This file does
-not cover many images together (``calibration.multiple``), nor class-conditional ranks, nor
-prediction sets (``calibration.prediction_sets``).
+not cover many images together (``calibration.multiple``), nor among which rows a score is ranked
+(``calibration.modes``), nor prediction sets (``calibration.prediction_sets``).
 """
 
 from __future__ import annotations
@@ -60,13 +60,14 @@ def smallest_alpha(n: int, delta: float, min_rank: int = 1) -> float:
 
 
 def attained_rank(n: int, alpha: float) -> int:
-    """2 floor((n + 1) alpha / 2): how many of n + 1 ranks a two-sided p <= alpha takes.
+    """floor((n + 1) alpha): how many of n + 1 ranks p <= alpha takes.
 
-    The count of rejections among m fresh rows is then beta-binomial(m; l, n + 1 - l).
+    The count of p <= alpha among m fresh rows is then beta-binomial(m; l, n + 1 - l). A two-sided p
+    has even ranks alone: of those it takes 2 floor(l / 2).
     """
-    pairs = math.floor((n + 1) * alpha / 2)
-    fits = [k for k in (pairs - 1, pairs, pairs + 1) if k >= 0 and 2 * k / (n + 1) <= alpha]
-    return 2 * max(fits, default=0)  # by the comparison p <= alpha itself, not by its rounding
+    near = math.floor((n + 1) * alpha)
+    fits = [rank for rank in (near - 1, near, near + 1) if rank >= 0 and rank / (n + 1) <= alpha]
+    return max(fits, default=0)  # by the comparison p <= alpha itself, not by its rounding
 
 
 def beta_binomial_interval(m: int, rank: int, n: int, level: float) -> tuple[int, int]:

@@ -1,6 +1,7 @@
 """Scores that strangers are told by, beside the gate's own: what each has to be held against.
 
-All are fitted on the calibration's fit rows alone, and read off the score table.
+All are fitted on the calibration's fit rows alone (where it has none, on the train rows, as the
+gate is) and read off the score table.
 ``input_statistics`` and ``flow_statistics`` are the combined score of these statistics only, with
 the same densities given the predicted class, so that a network earns its place by what it adds.
 DoSE is the density of statistics estimation of Morningstar et al. (AISTATS 2021) in its simplest
@@ -47,7 +48,7 @@ class Detector:
 
 def fit_detectors(calibration: Calibration) -> tuple[Detector, ...]:
     """The detectors in the order of a report, the gate last."""
-    fit = calibration.table.filter(pa.array(rows_of(calibration.table, "fit")))
+    fit = _fit_rows(calibration.table)
     names = calibration.combined.names
     inputs = [name for name in names if name.startswith(INPUT_PREFIX)]
     flow = [name for name in names if not name.startswith(INPUT_PREFIX)]
@@ -62,6 +63,11 @@ def fit_detectors(calibration: Calibration) -> tuple[Detector, ...]:
         "gate": ("the gate", partial(_gate, calibration)),
     }
     return tuple(Detector(name=n, title=title, score=score) for n, (title, score) in made.items())
+
+
+def _fit_rows(table: pa.Table) -> pa.Table:
+    split = "fit" if rows_of(table, "fit").any() else "train"
+    return table.filter(pa.array(rows_of(table, split)))
 
 
 def values_of(table: pa.Table) -> dict[str, FloatArray]:
@@ -120,14 +126,14 @@ def _dose_values(values: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
 
 
 def _combined(fit: pa.Table, names: list[str]) -> Score:
-    """The combined score of some statistics; of none every image is alike."""
-    if not names:
+    """The combined score of some statistics; of none, or one row, every image is alike."""
+    if not names or fit.num_rows < 2:
         return lambda table: np.zeros(table.num_rows)
     values, logits = values_of(fit), logits_of(fit)
     score = CombinedScore.fit(
         {name: values[name] for name in names}, logits.argmax(axis=1), logits.shape[1]
     )
-    return lambda table: score(values_of(table), logits_of(table).argmax(axis=1))
+    return lambda table: score(values_of(table), logits_of(table).argmax(axis=1))[0]
 
 
 def _gate(calibration: Calibration, table: pa.Table) -> FloatArray:

@@ -14,14 +14,22 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 from calibration.calibration import Bound, Calibration
+from calibration.combined_score import LOG_PROB, CombinedScore
 from calibration.errors import CalibrationError
 from calibration.posterior import Posterior
 from calibration.record import SCHEMA_VERSION, Record, summary
 from calibration.reference import reference_rows
 from calibration.score_file import score_from_bytes, score_to_bytes
-from calibration.table import SPLITS, table_from_bytes, table_to_bytes
+from calibration.table import (
+    SPLITS,
+    logits_of,
+    statistics_of,
+    table_from_bytes,
+    table_to_bytes,
+)
 from calibration.vector_scaling import VectorScaling
 
 RECORD_FILE = "calibration.json"
@@ -41,6 +49,9 @@ def to_files(calibration: Calibration) -> dict[str, bytes]:
 
 def from_files(contents: dict[str, bytes]) -> Calibration:
     """The inverse of ``to_files``; raises ``CalibrationError`` naming the file at fault."""
+    for name in FILES:
+        if name not in contents:
+            raise CalibrationError(f"{name}: missing; calibrate the model again")
     with _naming(REFERENCE_FILE):
         table = table_from_bytes(contents[REFERENCE_FILE])
         rows = reference_rows(table)
@@ -48,6 +59,7 @@ def from_files(contents: dict[str, bytes]) -> Calibration:
             raise CalibrationError("found rows with an error, expected none in a reference")
     with _naming(SCORE_FILE):
         combined = score_from_bytes(contents[SCORE_FILE])
+        _check_score(combined, rows)
     with _naming(RECORD_FILE):
         record = Record.from_bytes(contents[RECORD_FILE])
         calibration = Calibration(
@@ -118,6 +130,16 @@ def record_of(calibration: Calibration) -> Record:
     )
 
 
+def _check_score(combined: CombinedScore, rows: pa.Table) -> None:
+    """Raise unless the score can be had of the rows: of their statistics and classes."""
+    names, classes = [LOG_PROB, *statistics_of(rows)], logits_of(rows).shape[1]
+    if not set(combined.names) <= set(names) or len(combined.group_of) != classes:
+        raise CalibrationError(
+            f"found a score of {', '.join(combined.names)} and {len(combined.group_of)} classes, "
+            f"expected {', '.join(names)} and {classes} as in {REFERENCE_FILE}"
+        )
+
+
 def _posterior(record: Record) -> Posterior:
     scaling = None
     if (record.weights is None) != (record.offsets is None):
@@ -127,6 +149,11 @@ def _posterior(record: Record) -> Posterior:
             raise CalibrationError(
                 f"weights: found {len(record.weights)} and {len(record.offsets)} offsets, expected "
                 f"{record.classes} of each"
+            )
+        if not (np.isfinite([*record.weights, *record.offsets]).all() and min(record.weights) > 0):
+            raise CalibrationError(
+                f"weights: found {record.weights} and offsets {record.offsets}, expected finite "
+                "numbers, the weights above 0"
             )
         scaling = VectorScaling(
             temperature=record.temperature,

@@ -7,12 +7,12 @@ strange from the very strange. One map may be fitted for each group of rows.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.special import ndtri
 
-from calibration.arrays import FloatArray, IntArray
+from calibration.arrays import BoolArray, FloatArray, IntArray
 
 #: Knots of a map, fewer where values repeat.
 KNOTS = 100
@@ -25,6 +25,9 @@ NEVER_SEEN = 5.0
 
 #: No score is beyond it: its square is still a number to add up.
 LARGEST = 1e6
+
+#: No slope is beyond it: knots may lie closer than a quotient of their distance can tell.
+STEEPEST = float(np.finfo(np.float64).max)
 
 #: Rows mapped at once, so that memory does not grow with their number.
 ROWS = 256
@@ -42,6 +45,11 @@ class NormalScores:
     targets: FloatArray
     last: IntArray
     slopes: FloatArray
+    _pieces: FloatArray = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """What each piece between knots is computed from, so that a row takes a few look-ups."""
+        object.__setattr__(self, "_pieces", self._piecewise())
 
     @classmethod
     def fit(cls, parts: list[FloatArray]) -> NormalScores:
@@ -64,23 +72,35 @@ class NormalScores:
         return np.concatenate(found) if found else np.empty(x.shape)
 
     def _scores(self, x: FloatArray, group: IntArray) -> FloatArray:
-        knots, targets, last = self.knots[group], self.targets[group], self.last[group]
-        above = (knots <= x[:, :, None]).sum(axis=2)
-        low = np.clip(above - 1, 0, last)[:, :, None]
-        high = np.minimum(low + 1, last[:, :, None])
-        k0, k1 = (np.take_along_axis(knots, i, 2)[:, :, 0] for i in (low, high))
-        t0, t1 = (np.take_along_axis(targets, i, 2)[:, :, 0] for i in (low, high))
-        slopes = self.slopes[group]
-        width = k1 - k0
-        inside = np.divide(t1 - t0, width, out=np.zeros_like(width), where=width > 0)
-        slope = np.where(above == 0, slopes[..., 0], np.where(above > last, slopes[..., 1], inside))
+        knots = self.knots if len(self.knots) == 1 else self.knots[group]
+        piece = (knots <= x[:, :, None]).sum(axis=2)
+        start, score, slope = self._pieces[:, group[:, None], np.arange(x.shape[1]), piece]
         with np.errstate(over="ignore", invalid="ignore"):  # inf stays inf, NaN stays NaN
-            scores = t0 + slope * (x - k0)
-        constant = (last == 0) & (x != k0)
-        scores = np.where(constant, NEVER_SEEN * np.sign(x - k0), scores)
-        bounded = np.clip(scores, -LARGEST, LARGEST)
-        found: FloatArray = np.where(np.isfinite(x), bounded, np.nan)
+            scores = score + slope * (x - start)
+        if self._never_varied.any():
+            constant = self._never_varied[group] & (x != start)
+            scores = np.where(constant, NEVER_SEEN * np.sign(x - start), scores)
+        found: FloatArray = np.where(np.isfinite(x), np.clip(scores, -LARGEST, LARGEST), np.nan)
         return found
+
+    @property
+    def _never_varied(self) -> BoolArray:
+        return np.equal(self.last, 0)
+
+    def _piecewise(self) -> FloatArray:
+        """(3, G, S, M + 1): knot, target and slope that hold where so many knots are not above."""
+        place = np.clip(np.arange(self.knots.shape[2] + 1) - 1, 0, self.last[..., None])
+        upper = np.minimum(place + 1, self.last[..., None])
+        start, end = (np.take_along_axis(self.knots, i, 2) for i in (place, upper))
+        score, to = (np.take_along_axis(self.targets, i, 2) for i in (place, upper))
+        width = end - start
+        with np.errstate(over="ignore"):
+            slope = np.divide(to - score, width, out=np.zeros_like(width), where=width > 0)
+        slope = np.minimum(slope, STEEPEST)
+        count = np.arange(slope.shape[2])
+        slope = np.where(count == 0, self.slopes[..., :1], slope)
+        slope = np.where(count > self.last[..., None], self.slopes[..., 1:], slope)
+        return np.stack([start, score, slope])
 
 
 def _fit_one(column: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -96,6 +116,7 @@ def _slopes(knots: FloatArray, targets: FloatArray) -> tuple[float, float]:
     if len(knots) == 1:
         return 0.0, 0.0
     m = max(1, int(len(knots) * OUTER))
-    low = (targets[m] - targets[0]) / (knots[m] - knots[0])
-    high = (targets[-1] - targets[-1 - m]) / (knots[-1] - knots[-1 - m])
-    return float(low), float(high)
+    with np.errstate(over="ignore"):
+        low = (targets[m] - targets[0]) / (knots[m] - knots[0])
+        high = (targets[-1] - targets[-1 - m]) / (knots[-1] - knots[-1 - m])
+    return min(float(low), STEEPEST), min(float(high), STEEPEST)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from dataclasses import asdict, dataclass
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
@@ -24,9 +25,9 @@ class Record:
     ``thresholds`` are the PAC bounds of the default ``alpha``, one for each predicted class where
     the mode has several; ``reference_sizes`` the rows of each category; ``counts`` the rows of each
     split, and ``dropped``, the rows with an error. ``weights`` and ``offsets``: of vector scaling,
-    null without. ``score_rows``, ``score_groups``: fit rows of the combined score, and the classes
-    that have a density of their own, plus one for all others. What follows from the other files
-    stands here for readers and is compared with them on loading.
+    null without. ``score_rows``, ``score_groups``: rows that the combined score was fitted on, and
+    densities in use, one for each class of enough rows and one for all others, if any. What follows
+    from the other files stands here for readers and is compared with them on loading.
     """
 
     schema_version: int
@@ -61,28 +62,39 @@ class Record:
         """Raises ``CalibrationError`` naming a key that is missing, unknown or of a wrong type."""
         try:
             content = json.loads(data)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise CalibrationError(f"not JSON ({error})") from error
         if not isinstance(content, dict):
             raise CalibrationError(f"found {type(content).__name__}, expected a JSON object")
+        version = content.get("schema_version", SCHEMA_VERSION)
+        if version != SCHEMA_VERSION:  # before its keys, which are others
+            raise CalibrationError(
+                f"schema_version: found {version!r}, expected {SCHEMA_VERSION}; calibrate again"
+            )
         hints = get_type_hints(cls)
         for key in sorted(hints.keys() ^ content.keys()):
             raise CalibrationError(f"{key}: {'missing' if key in hints else 'an unknown key'}")
         for key, hint in hints.items():
             if not _fits(content[key], hint):
                 raise CalibrationError(f"{key}: found {content[key]!r}, expected {hint}")
-        if content["schema_version"] != SCHEMA_VERSION:
-            raise CalibrationError(
-                f"schema_version: found {content['schema_version']}, expected {SCHEMA_VERSION}"
-            )
         return cls(**content)
 
 
 def _fits(value: object, hint: Any) -> bool:
-    """Whether a JSON value is of the annotated kind; a whole number is a float too, a bool not."""
-    options = get_args(hint) if isinstance(hint, UnionType) else (hint,)
-    kinds = {get_origin(option) or option for option in options}
-    return type(value) in kinds or (type(value) is int and float in kinds)
+    """Whether a JSON value is of the annotated kind, with all that is in it.
+
+    A whole number is a float too where it is in the range of those, a bool is no number.
+    """
+    if isinstance(hint, UnionType):
+        return any(_fits(value, option) for option in get_args(hint))
+    if hint is Any:
+        return True
+    if hint is float and type(value) is int:
+        return abs(value) <= sys.float_info.max
+    if type(value) is not (get_origin(hint) or hint):
+        return False
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return all(_fits(item, get_args(hint)[-1]) for item in items)
 
 
 def summary(scores: FloatArray) -> dict[str, Any] | None:

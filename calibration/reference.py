@@ -25,13 +25,17 @@ from calibration.typicality import two_sided_rank
 #: How many statistics a verdict names as its most unusual.
 NAMED = 3
 
+#: No score of a reference is beyond it: its square is still a number to add up.
+LARGEST = 1e150
+
 
 def reference_rows(table: pa.Table) -> pa.Table:
     """The rows and columns that a calibration is fitted on and keeps.
 
     Rows with an error go: such an image gets no verdict in service either, so the promises are
-    about the others. Raises ``TableError`` unless ``check_table`` passes and each row that is left
-    has a split, ``CalibrationError`` where none of them is a calibration row.
+    about the others. Raises ``TableError`` unless ``check_table`` passes, each row that is left has
+    a split and no score is beyond ``LARGEST``, and ``CalibrationError`` where none of the rows is a
+    calibration row.
     """
     check_table(table)
     statistics = [name for name in table.column_names if name.startswith(STATISTIC_PREFIX)]
@@ -48,6 +52,10 @@ def reference_rows(table: pa.Table) -> pa.Table:
             "found no usable row of split cal, expected the held-out rows that new images are "
             "ranked among; score images that were not trained on"
         )
+    for name in ("log_prob", *statistics):
+        largest = np.abs(floats_of(rows, name)).max()
+        if largest > LARGEST:
+            raise TableError(f"column {name}: found {largest:g}, expected at most {LARGEST:g}")
     return rows
 
 
@@ -85,21 +93,28 @@ class Reference:
             scale=np.where(high > low, high - low, 1.0),
         )
 
-    def unusual(self, statistics: Mapping[str, npt.ArrayLike]) -> list[list[tuple[str, float]]]:
-        """Per row the ``NAMED`` statistics of smallest two-sided p, the most extreme first.
+    def unusual(
+        self, statistics: Mapping[str, npt.ArrayLike], extreme: Mapping[str, FloatArray]
+    ) -> list[list[tuple[str, float]]]:
+        """Per row the ``NAMED`` most extreme statistics with their two-sided p, the first foremost.
 
-        ``statistics`` has an (N,) array for at least one name. Equal p, as where several lie beyond
-        every known value, is ordered by the distance from the median in interquartile ranges. Each
-        p is exact on its own; the smallest of many is not a test.
+        ``statistics`` has an (N,) array for at least one name; ``extreme`` how far out each is,
+        (N,) by name, such as |normal scores|; where names are missing there, the distance from the
+        median in interquartile ranges. Each p is exact on its own; the smallest of many is no test.
         """
         values = np.array([statistics[name] for name in self.names], dtype=np.float64)
-        pairs = zip(self.statistics, values, strict=True)
-        ranks = np.array([two_sided_rank(known, column) for known, column in pairs]).T
-        with np.errstate(over="ignore", invalid="ignore"):
-            away = np.abs((values.T - self.centre) / self.scale)
-        order = np.lexsort((-np.where(np.isnan(away), np.inf, away), ranks))[:, :NAMED]
-        p = np.take_along_axis(ranks, order, axis=1) / (len(self.held_out) + 1)
+        if all(name in extreme for name in self.names):
+            away = np.array([extreme[name] for name in self.names])
+        else:
+            with np.errstate(over="ignore", invalid="ignore"):
+                away = np.abs((values.T - self.centre) / self.scale).T
+        order = np.argsort(-np.where(np.isnan(away), np.inf, away), axis=0, kind="stable")[:NAMED].T
+        p: FloatArray = np.empty(order.shape)
+        for index in np.unique(order).tolist():
+            rows, places = np.nonzero(order == index)
+            ranks = two_sided_rank(self.statistics[index], values[index, rows])
+            p[rows, places] = ranks / (len(self.held_out) + 1)
         return [
-            [(self.names[index], value) for index, value in zip(*row, strict=True)]
-            for row in zip(order.tolist(), p.tolist(), strict=True)
+            [(self.names[index], value) for index, value in zip(indices, own, strict=True)]
+            for indices, own in zip(order.tolist(), p.tolist(), strict=True)
         ]

@@ -7,13 +7,16 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from calibration.class_gaussians import ClassGaussians
-from calibration.combined_score import CombinedScore, Views
+from calibration.combined_score import ENTROPY, LOG_PROB, CombinedScore, Views
 from calibration.errors import CalibrationError
 from calibration.normal_scores import NormalScores
+
+AnyArray = npt.NDArray[Any]
 
 _HEADER = "combined_score"
 _MAPS = ("knots", "targets", "last", "slopes")
@@ -22,9 +25,9 @@ _GAUSSIANS = ("means", "whitening", "log_det")
 
 def score_to_bytes(score: CombinedScore) -> bytes:
     """Equal scores give equal bytes."""
-    arrays = {"group_of": score.group_of, **_arrays("tails", score.tails, _MAPS)}
+    arrays = {"group_of": score.group_of, **_arrays("over_all", score.over_all, _MAPS)}
     if score.views is not None:
-        arrays |= _arrays("over_all", score.views.over_all, _MAPS)
+        arrays |= _arrays("tails", score.tails, _MAPS)
         arrays |= _arrays("by_group", score.views.by_group, _MAPS)
         arrays |= _arrays("joint", score.views.joint, _GAUSSIANS)
         arrays |= _arrays("within", score.views.within, _GAUSSIANS)
@@ -34,38 +37,79 @@ def score_to_bytes(score: CombinedScore) -> bytes:
 
 
 def score_from_bytes(data: bytes) -> CombinedScore:
-    """The inverse; raises ``CalibrationError`` for anything else."""
+    """The inverse; raises ``CalibrationError`` for anything else.
+
+    What it gives can be used: names, shapes, types and indices fit each other. That its numbers
+    are those written is for a hash to say.
+    """
     try:
-        header = _header(data)
-        arrays = load(data)
-        views = _views(arrays) if header["views"] else None
-        return CombinedScore(
-            names=tuple(header["names"]),
-            rows=int(header["rows"]),
-            group_of=arrays["group_of"],
-            views=views,
-            tails=NormalScores(**_part("tails", arrays, _MAPS)),
-        )
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        return _score(*_header(data), load(data))
+    except (SafetensorError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise CalibrationError(f"not a combined score ({error}); calibrate again") from error
 
 
-def _header(data: bytes) -> dict[str, Any]:
-    """The metadata, which safetensors gives of files alone: 8 bytes of length, then JSON."""
+def _header(data: bytes) -> tuple[tuple[str, ...], int, bool]:
+    """Names, rows and whether there are views, of the metadata.
+
+    That safetensors gives of files alone: 8 bytes of length, then JSON.
+    """
     length = int.from_bytes(data[:8], "little")
     found = json.loads(data[8 : 8 + length])["__metadata__"][_HEADER]
     header = json.loads(found)
-    if not isinstance(header, dict):
+    names, rows, views = header["names"], header["rows"], header["views"]
+    strings = type(names) is list and all(type(name) is str for name in names)
+    if not (strings and type(rows) is int and type(views) is bool):
         raise TypeError(f"header {header!r}")
-    return header
+    if len(set(names)) < max(1, len(names)) or not (views or LOG_PROB in names):
+        raise ValueError(f"names {names!r}")
+    return tuple(names), rows, views
 
 
-def _views(arrays: Mapping[str, Any]) -> Views:
+def _score(
+    names: tuple[str, ...], rows: int, has_views: bool, arrays: Mapping[str, AnyArray]
+) -> CombinedScore:
+    groups = len(arrays["joint.means"]) if has_views else 1
+    (classes,) = arrays["group_of"].shape
+    group_of = _array(arrays, "group_of", (classes,), np.int64)
+    _check_indices("group_of", group_of, groups)
+    columns = 2 + (ENTROPY in names)
+    return CombinedScore(
+        names=names,
+        rows=rows,
+        group_of=group_of,
+        over_all=_maps("over_all", arrays, 1, len(names)),
+        views=_views(arrays, groups, len(names)) if has_views else None,
+        tails=_maps("tails", arrays, 1, columns) if has_views else None,
+    )
+
+
+def _views(arrays: Mapping[str, AnyArray], groups: int, size: int) -> Views:
     return Views(
-        over_all=NormalScores(**_part("over_all", arrays, _MAPS)),
-        joint=ClassGaussians(**_part("joint", arrays, _GAUSSIANS)),
-        by_group=NormalScores(**_part("by_group", arrays, _MAPS)),
-        within=ClassGaussians(**_part("within", arrays, _GAUSSIANS)),
+        joint=_gaussians("joint", arrays, groups, size),
+        by_group=_maps("by_group", arrays, groups, size),
+        within=_gaussians("within", arrays, groups, size),
+    )
+
+
+def _maps(prefix: str, arrays: Mapping[str, AnyArray], groups: int, size: int) -> NormalScores:
+    count = arrays[f"{prefix}.knots"].shape[-1]
+    last = _array(arrays, f"{prefix}.last", (groups, size), np.int64)
+    _check_indices(f"{prefix}.last", last, count)
+    return NormalScores(
+        knots=_array(arrays, f"{prefix}.knots", (groups, size, count), padded=True),
+        targets=_array(arrays, f"{prefix}.targets", (groups, size, count)),
+        last=last,
+        slopes=_array(arrays, f"{prefix}.slopes", (groups, size, 2)),
+    )
+
+
+def _gaussians(
+    prefix: str, arrays: Mapping[str, AnyArray], groups: int, size: int
+) -> ClassGaussians:
+    return ClassGaussians(
+        means=_array(arrays, f"{prefix}.means", (groups, size)),
+        whitening=_array(arrays, f"{prefix}.whitening", (groups, size, size)),
+        log_det=_array(arrays, f"{prefix}.log_det", (groups,)),
     )
 
 
@@ -73,5 +117,24 @@ def _arrays(prefix: str, part: object, names: tuple[str, ...]) -> dict[str, Any]
     return {f"{prefix}.{name}": np.ascontiguousarray(getattr(part, name)) for name in names}
 
 
-def _part(prefix: str, arrays: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
-    return {name: arrays[f"{prefix}.{name}"] for name in names}
+def _array(
+    arrays: Mapping[str, AnyArray],
+    name: str,
+    shape: tuple[int, ...],
+    kind: type[np.generic] = np.float64,
+    padded: bool = False,
+) -> AnyArray:
+    """One array of a shape and type, without NaN, and finite unless ``padded``."""
+    found = arrays[name]
+    if found.shape != shape or found.dtype != kind:
+        raise ValueError(
+            f"{name}: found {found.dtype} {found.shape}, expected {np.dtype(kind)} {shape}"
+        )
+    if np.isnan(found).any() or not (padded or np.isfinite(found).all()):
+        raise ValueError(f"{name}: found numbers that are not finite")
+    return found
+
+
+def _check_indices(name: str, found: AnyArray, count: int) -> None:
+    if not found.size or found.min() < 0 or found.max() >= count:
+        raise ValueError(f"{name}: found {found.tolist()}, expected whole numbers below {count}")

@@ -15,14 +15,11 @@ import numpy as np
 
 from calibration.arrays import FloatArray, IntArray
 
-#: The smallest two-sided rank; p = 2 / (n + 1) is the strongest evidence n scores can give.
-MIN_RANK = 2
-
 
 def two_sided_rank(reference: FloatArray, scores: FloatArray) -> IntArray:
     """min(n + 1, 2 min(1 + #{s_i <= s}, 1 + #{s_i >= s})), even or n + 1; scores (N,) -> (N,).
 
-    The integer behind ``p_typicality``: decisions compare it, free of rounding.
+    The integer behind ``p_typicality``, free of rounding; never below 2.
     """
     ranks: IntArray = np.minimum(2 + 2 * _tail(reference, scores), len(reference) + 1)
     return ranks

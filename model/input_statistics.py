@@ -40,21 +40,21 @@ Float64Array = npt.NDArray[np.float64]
 def input_statistics(images: UInt8Array) -> dict[str, Float64Array]:
     """The statistics of uint8 images (N, C, H, W) by name, each (N,)."""
     x = images.astype(np.float64)
-    flat = x.reshape(len(x), -1)
+    flat = images.reshape(len(x), -1)
+    grey = x.mean(1) if x.shape[1] > 1 else x[:, 0]
     found = {
         "complexity": _complexity(images),
-        "mean": flat.mean(1),
-        "min": flat.min(1),
-        "max": flat.max(1),
-        "variation_columns": _mean(np.abs(np.diff(x, axis=3))),
-        "variation_rows": _mean(np.abs(np.diff(x, axis=2))),
+        "mean": _mean(x),
+        "min": flat.min(1).astype(np.float64),
+        "max": flat.max(1).astype(np.float64),
+        "variation_columns": _mean(np.abs(x[..., 1:] - x[..., :-1])),
+        "variation_rows": _mean(np.abs(x[:, :, 1:] - x[:, :, :-1])),
         "top": _mean(x[:, :, :BORDER]),
         "bottom": _mean(x[:, :, -BORDER:]),
         "left": _mean(x[..., :BORDER]),
         "right": _mean(x[..., -BORDER:]),
+        **_bands(grey),
     }
-    grey = x.mean(1)
-    found |= _bands(grey)
     if x.shape[1] > 1:
         found["chroma"] = np.log(_mean((x - grey[:, None]) ** 2) + _FLOOR)
     return {PREFIX + name: values for name, values in found.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -48,11 +49,11 @@ def score(classifier: GenerativeClassifier, images: UInt8Array) -> Scores:
     # TF32 would move log_prob by whole nats between a GPU and the CPU it was calibrated on
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         output = classifier.classify(torch.from_numpy(images).to(device), traced=True)
-        named = {"log_prob": output.log_prob, **statistics(output, classifier)}
-        of_flow = torch.stack(list(named.values()), dim=1).cpu().numpy()
+        names, values = statistics(output, classifier)
+        of_flow = torch.cat([output.log_prob[:, None], values], dim=1).cpu().numpy()
     of_input = input_statistics(images)
-    values = np.concatenate([of_flow, np.stack(list(of_input.values()), axis=1)], axis=1)
-    rounded = _rounded((*named, *of_input), values)
+    columns = np.concatenate([of_flow.T, list(of_input.values())])
+    rounded = _rounded(("log_prob", *names, *of_input), columns)
     return Scores(
         logits=output.logits.double().cpu().numpy(),
         log_prob=rounded.pop("log_prob"),
@@ -74,8 +75,12 @@ def round_trip_errors(classifier: GenerativeClassifier, images: UInt8Array) -> F
     return errors.double().cpu().numpy()
 
 
-def _rounded(names: tuple[str, ...], values: Float64Array) -> dict[str, Float64Array]:
-    """The columns of ``values`` (N, names), each rounded to its step."""
-    steps = np.array([RESOLUTION.get(name, DEFAULT_RESOLUTION) for name in names])
-    columns = np.ascontiguousarray((np.rint(values / steps) * steps).T)
-    return dict(zip(names, columns, strict=True))
+def _rounded(names: tuple[str, ...], columns: Float64Array) -> dict[str, Float64Array]:
+    """The rows of ``columns`` (names, N), each rounded to its step."""
+    steps = _steps(names)
+    return dict(zip(names, np.rint(columns / steps) * steps, strict=True))
+
+
+@lru_cache(maxsize=8)
+def _steps(names: tuple[str, ...]) -> Float64Array:
+    return np.array([[RESOLUTION.get(name, DEFAULT_RESOLUTION)] for name in names])

@@ -31,10 +31,10 @@ import torch
 from torch import Tensor
 
 from model.classifier import ClassifierOutput, GenerativeClassifier
-from model.transforms import DctPool, Traced, full_precision
+from model.transforms import DctPool, full_precision
 
-#: Groups of couplings, ActNorms looked at, bands of frequency, and places a side: at most so many.
-LADJ_GROUPS, MEAN_SQUARES, BANDS, PLACES = 6, 4, 4, 3
+#: Groups of couplings, bands of frequency, and places a side: at most so many.
+LADJ_GROUPS, BANDS, PLACES = 6, 4, 3
 
 #: Steps to which scores are rounded, in their own units, ``DEFAULT_RESOLUTION`` for the others.
 #: Float32 sums differ in their last bits with the size of the batch; so that a rank among stored
@@ -49,113 +49,134 @@ RESOLUTION = {
 }
 DEFAULT_RESOLUTION = 1e-3
 
-Weights = tuple[tuple[str, ...], npt.NDArray[np.float32]]
+Float32Array = npt.NDArray[np.float32]
+Members = dict[str, npt.NDArray[np.intp]]
 
 #: The least mean square that a logarithm is taken of.
 _FLOOR = 1e-12
 
 
-def statistics(output: ClassifierOutput, classifier: GenerativeClassifier) -> dict[str, Tensor]:
-    """The statistics of a batch by name; ``output`` must have been traced."""
-    if output.trace is None:
+def statistics(
+    output: ClassifierOutput, classifier: GenerativeClassifier
+) -> tuple[tuple[str, ...], Tensor]:
+    """Names, and the statistics of a batch as columns (B, names), float64.
+
+    ``output`` must have been traced. The names depend on the classifier's configuration alone.
+    """
+    trace = output.trace
+    if trace is None:
         raise ValueError("the output has no trace: expected that of classify(..., traced=True)")
     pool = classifier.flow.steps[-1]
     if not isinstance(pool, DctPool):
         raise ValueError(f"the flow ends in {type(pool).__name__}: expected a DctPool")
     v = output.z - classifier.class_means.of(output.logits.argmax(1))
     squares = v.square()
-    return {
-        **_of_trace(output.trace),
-        **_of_class(output.logits.double()),
-        **_of_latent(squares),
-        **_of_bands(squares, pool),
-        **_of_places(v, pool),
-    }
+    _, height, width = pool.shape
+    means = torch.cat([trace.mean_squares, _energies(v, squares, pool)], dim=1)
+    logs = means.double().clamp_min(_FLOOR).log()
+    count = trace.mean_squares.shape[1]
+    groups = torch.from_numpy(_ladj_groups(trace.ladjs.shape[1])).to(trace.ladjs.device)
+    values = [
+        trace.ladj[:, None],
+        trace.ladjs.double() @ groups,
+        logs[:, :count],
+        *_of_class(output.logits.double()),
+        *_of_latent(squares),
+        logs[:, count:],
+    ]
+    names = _names(trace.ladjs.shape[1], count, height, width)
+    return names, torch.cat(values, dim=1)
 
 
-def _of_trace(trace: Traced) -> dict[str, Tensor]:
-    groups = _chunks(trace.ladjs.shape[1], LADJ_GROUPS)
-    ladjs = trace.ladjs.double()
-    named = {"ladj": trace.ladj}
-    named |= {f"ladj_{i + 1}": ladjs[:, group].sum(1) for i, group in enumerate(groups)}
-    last = trace.mean_squares.shape[1] - 1
-    chosen = (
-        sorted(set(np.linspace(0, last, MEAN_SQUARES).round().astype(int))) if last >= 0 else ()
-    )
-    squares = _log(trace.mean_squares)
-    return named | {f"mean_square_{i + 1}": squares[:, j] for i, j in enumerate(chosen)}
-
-
-def _of_class(logits: Tensor) -> dict[str, Tensor]:
+def _of_class(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Margin and entropy, (B, 1) each."""
     top = logits.topk(min(2, logits.shape[1]), dim=1).values
     log_posterior = logits.log_softmax(1)
-    return {
-        "margin": top[:, 0] - top[:, -1],
-        "entropy": -(log_posterior.exp() * log_posterior).sum(1),
-    }
+    entropy = -(log_posterior.exp() * log_posterior).sum(1, keepdim=True)
+    return top[:, :1] - top[:, -1:], entropy
 
 
-def _of_latent(squares: Tensor) -> dict[str, Tensor]:
-    second = squares.mean(1).double()
-    fourth = squares.square().mean(1).double()
-    kurtosis = fourth / second.square().clamp_min(_FLOOR)
-    return {"class_distance": second, "kurtosis": kurtosis}
+def _of_latent(squares: Tensor) -> tuple[Tensor, Tensor]:
+    """Class distance and kurtosis, (B, 1) each."""
+    second = squares.mean(1, keepdim=True).double()
+    fourth = squares.square().mean(1, keepdim=True).double()
+    return second, fourth / second.square().clamp_min(_FLOOR)
 
 
-def _of_bands(squares: Tensor, pool: DctPool) -> dict[str, Tensor]:
-    """Mean squares over frequencies: one product with a (bands, H W) matrix of weights."""
+def _energies(v: Tensor, squares: Tensor, pool: DctPool) -> Tensor:
+    """Mean squares of v over bands of frequency and, its DCT undone, over places: one product."""
     channels, height, width = pool.shape
-    energy = squares.unflatten(1, (height * width, channels)).mean(2)
-    return _averaged(energy, _band_weights(height, width))
+    energy = torch.cat(
+        [
+            squares.unflatten(1, (height * width, channels)).mean(2),
+            pool.inverse(v)[0].square().mean(1).flatten(1),
+        ],
+        dim=1,
+    )
+    with full_precision(energy):
+        return energy @ torch.from_numpy(_weights(height, width)).to(energy)
 
 
 @lru_cache(maxsize=8)
-def _band_weights(height: int, width: int) -> Weights:
+def _names(couplings: int, mean_squares: int, height: int, width: int) -> tuple[str, ...]:
+    groups = range(1, min(couplings, LADJ_GROUPS) + 1)
+    return (
+        "ladj",
+        *(f"ladj_{i}" for i in groups),
+        *(f"mean_square_{i + 1}" for i in range(mean_squares)),
+        "margin",
+        "entropy",
+        "class_distance",
+        "kurtosis",
+        *_bands(height, width),
+        *_places(height, width),
+    )
+
+
+@lru_cache(maxsize=8)
+def _weights(height: int, width: int) -> Float32Array:
+    """(2 H W, bands + places): averages over the frequencies of each band and cells of each place.
+
+    The first H W rows are of frequencies, the others of space.
+    """
+    size = height * width
+    bands, places = list(_bands(height, width).values()), list(_places(height, width).values())
+    weights = np.zeros((2 * size, len(bands) + len(places)), dtype=np.float32)
+    for column, index in enumerate([*bands, *(size + index for index in places)]):
+        weights[index, column] = 1 / len(index)
+    return weights
+
+
+@lru_cache(maxsize=8)
+def _ladj_groups(couplings: int) -> npt.NDArray[np.float64]:
+    """(couplings, groups): sums over each group of consecutive couplings."""
+    chunks = _chunks(couplings, LADJ_GROUPS)
+    groups = np.zeros((couplings, len(chunks)))
+    for column, index in enumerate(chunks):
+        groups[index, column] = 1
+    return groups
+
+
+def _bands(height: int, width: int) -> Members:
+    """The frequencies u W + v of each band."""
     rows, columns = np.divmod(np.arange(height * width), width)
     order = np.argsort(rows + columns, kind="stable")
     members = {f"band_{i + 1}": order[g] for i, g in enumerate(_chunks(len(order), BANDS))}
     members["band_rows"] = np.flatnonzero((rows > 0) & (columns == 0))
     members["band_columns"] = np.flatnonzero((rows == 0) & (columns > 0))
-    return _averages({name: index for name, index in members.items() if len(index)}, len(order))
+    return {name: index for name, index in members.items() if len(index)}
 
 
-def _of_places(v: Tensor, pool: DctPool) -> dict[str, Tensor]:
-    """Mean squares of v over regions of space: the DCT undone, then one product as for bands."""
-    _, height, width = pool.shape
-    energy = pool.inverse(v)[0].square().mean(1).flatten(1)
-    return _averaged(energy, _place_weights(height, width))
-
-
-@lru_cache(maxsize=8)
-def _place_weights(height: int, width: int) -> Weights:
+def _places(height: int, width: int) -> Members:
+    """The cells i W + j of each place."""
     cells = np.arange(height * width).reshape(height, width)
-    members = {
+    return {
         f"place_{i + 1}{j + 1}": cells[rows][:, columns].ravel()
         for i, rows in enumerate(_chunks(height, PLACES))
         for j, columns in enumerate(_chunks(width, PLACES))
     }
-    return _averages(members, height * width)
-
-
-def _averages(members: dict[str, npt.NDArray[np.intp]], size: int) -> Weights:
-    """Names, and a matrix (names, size) that averages over each name's members."""
-    weights = np.zeros((len(members), size), dtype=np.float32)
-    for row, index in zip(weights, members.values(), strict=True):
-        row[index] = 1 / len(index)
-    return tuple(members), weights
-
-
-def _averaged(energy: Tensor, weights: Weights) -> dict[str, Tensor]:
-    names, matrix = weights
-    with full_precision(energy):
-        means = _log(energy @ torch.from_numpy(matrix).to(energy).T)
-    return dict(zip(names, means.unbind(1), strict=True))
 
 
 def _chunks(size: int, most: int) -> list[npt.NDArray[np.intp]]:
     """0..size-1 in up to ``most`` consecutive chunks, none empty."""
     return np.array_split(np.arange(size), min(size, most)) if size else []
-
-
-def _log(mean_square: Tensor) -> Tensor:
-    return mean_square.double().clamp_min(_FLOOR).log()

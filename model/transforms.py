@@ -22,6 +22,9 @@ from model.recompute import forward_recomputed
 
 Transformed = tuple[Tensor, Tensor]
 
+#: ActNorms whose output ``Compose.trace`` looks at, at most.
+MEAN_SQUARES = 4
+
 
 class Retraced(NamedTuple):
     """A forward pass whose input was found from its output: autograd's graph of one step.
@@ -38,7 +41,8 @@ class Traced(NamedTuple):
     """A forward pass with what it met on its way, each in float64 or in the precision of ``z``.
 
     ``z`` and ``ladj`` (B,) are what ``forward`` gives. ``ladjs`` (B, couplings): log-determinant of
-    each coupling, nats. ``mean_squares`` (B, ActNorms): mean square of what each ActNorm gave.
+    each coupling, nats. ``mean_squares`` (B, up to ``MEAN_SQUARES``): mean square of what ActNorms
+    gave, the first, the last and others evenly between.
     """
 
     z: Tensor
@@ -89,6 +93,12 @@ def _columns(values: list[Tensor], x: Tensor) -> Tensor:
     return torch.stack(values, dim=1) if values else x.new_zeros(x.shape[0], 0)
 
 
+def _spread(places: list[int]) -> set[int]:
+    """Up to ``MEAN_SQUARES`` of them, evenly apart, the first and the last among them."""
+    last = len(places) - 1
+    return {places[round(i * last / (MEAN_SQUARES - 1))] for i in range(MEAN_SQUARES) if places}
+
+
 class Compose(Transform):
     """Transforms one after the other; log-determinants add, in float64.
 
@@ -118,17 +128,18 @@ class Compose(Transform):
 
     def trace(self, x: Tensor) -> Traced:
         """``forward`` of x (B, C, H, W), with the figures of each block."""
-        total, ladjs, mean_squares = _no_ladj(x).double(), [], []
-        for transform in self.steps:
+        total, ladjs, norms = _no_ladj(x).double(), [], []
+        steps = self.steps
+        watched = _spread([i for i, step in enumerate(steps) if isinstance(step, ActNorm)])
+        for i, transform in enumerate(steps):
             x, ladj = transform(x)
             total = total + ladj
             if transform.learns_volume:
                 ladjs.append(ladj)
-            elif isinstance(transform, ActNorm):
-                mean_squares.append(
-                    torch.linalg.vector_norm(x, dim=(1, 2, 3)).square() / x[0].numel()
-                )
-        return Traced(x, total, _columns(ladjs, x), _columns(mean_squares, x))
+            elif i in watched:
+                norms.append(torch.linalg.vector_norm(x, dim=(1, 2, 3)))
+        # every step keeps the number of values
+        return Traced(x, total, _columns(ladjs, x), _columns(norms, x).square() / x[0].numel())
 
     def inverse(self, z: Tensor) -> Transformed:
         total = _no_ladj(z).double()

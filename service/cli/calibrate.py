@@ -267,19 +267,14 @@ def _metrics(calibration: Calibration, model: Source) -> dict[str, Any]:
     return figures
 
 
-def _posterior_metrics(calibration: Calibration, cal: pa.Table) -> dict[str, float]:
-    from calibration.calibration_error import ece
-    from calibration.metrics import accuracy, brier, nll
+def _posterior_metrics(calibration: Calibration, cal: pa.Table) -> dict[str, Any]:
+    from calibration.metrics import accuracy
+    from calibration.posterior_figures import posterior_figures
     from calibration.table import labels_of, logits_of
 
     posterior = calibration.posterior(logits_of(cal))
     labels, _ = labels_of(cal)
-    return {
-        "accuracy": accuracy(posterior, labels),
-        "nll": nll(posterior, labels),
-        "brier": brier(posterior, labels),
-        "ece": ece(posterior, labels),
-    }
+    return {"accuracy": accuracy(posterior, labels), **posterior_figures(posterior, labels)}
 
 
 def _rows(table: pa.Table, part: str) -> pa.Table:

@@ -71,7 +71,7 @@ def evaluate(
     page = write_report(measured, out)
     for line in in_short(model, measured.evaluation):
         typer.echo(line)
-    worries = len(bad_news(model, measured.evaluation))
+    worries = len(bad_news(measured.evaluation))
     typer.echo(f"report in {page}; items of bad news in it: {worries}")
 
 
@@ -131,9 +131,11 @@ def _baseline(folder: Path, model: Model) -> Baseline:
                 f"--baseline {folder}: {name} {theirs}, but the model has {ours}; train it on the "
                 "model's data"
             )
-    classifier = found.classifier.to(default_device())
     return Baseline(
-        name=folder.resolve().name, kind=kind, classifier=classifier, record=_rows(folder, run)
+        name=folder.resolve().name,
+        kind=kind,
+        classifier=found.classifier.to(default_device()),
+        record=_rows(folder, run),
     )
 
 

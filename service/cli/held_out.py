@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from calibration.arrays import FloatArray, IntArray
 from calibration.calibration import Calibration
-from calibration.calibration_error import calibrated_ece, class_wise_ece, debiased_ece, ece
+from calibration.calibration_error import ece
 from calibration.errors import CalibrationError
-from calibration.metrics import accuracy, aurc, brier, is_confident, nll, overconfidence_error
+from calibration.metrics import accuracy
+from calibration.posterior_figures import posterior_figures
 from calibration.rows import Digests, is_in
 from calibration.table import check_table, floats_of, labels_of, logits_of, statistics_of
 from calibration.temperature import softmax
@@ -158,8 +158,8 @@ def split_figures(table: pa.Table, calibration: Calibration, config: FlowConfig)
     """Figures of a score table of labelled rows, one of them at least.
 
     ``accuracy``; ``bits_per_dim``; ``p_value_at_most_alpha``, ``rejected`` and ``abstained``,
-    shares of rows, at the calibration's ``alpha``; and those of the calibrated posterior, see
-    ``_posterior_figures``, with ``ece_before_temperature``. Raises ``TableError`` for a score that
+    shares of rows, at the calibration's ``alpha``; and those of the calibrated posterior,
+    ``PosteriorFigures``, with ``ece_before_temperature``. Raises ``TableError`` for a score that
     is no finite number.
     """
     check_table(table)
@@ -169,30 +169,12 @@ def split_figures(table: pa.Table, calibration: Calibration, config: FlowConfig)
     return {
         "accuracy": accuracy(decided.posterior, labels),
         "bits_per_dim": bits_per_dim(float(log_prob.mean()), config),
-        **_posterior_figures(decided.posterior, labels),
+        **posterior_figures(decided.posterior, labels),
         "ece_before_temperature": ece(softmax(logits, 1.0), labels),
         "alpha": calibration.alpha,
         "p_value_at_most_alpha": float(np.mean(decided.p_value <= calibration.alpha)),
         "rejected": float(decided.rejected.mean()),
         "abstained": float(decided.abstained.mean()),
-    }
-
-
-def _posterior_figures(posterior: FloatArray, labels: IntArray) -> dict[str, Any]:
-    """Of ``calibration.metrics`` and ``calibration.calibration_error``: ``nll`` in nats, ``brier``,
-    ``aurc``; ``oce``, None without a confident prediction, of which there are ``oce_rows``; ``ece``
-    as it is, ``ece_debiased``, and ``ece_if_calibrated``, which honest confidences stay below with
-    95%; ``ece_class_wise``."""
-    return {
-        "nll": nll(posterior, labels),
-        "brier": brier(posterior, labels),
-        "aurc": aurc(posterior, labels),
-        "oce": overconfidence_error(posterior, labels),
-        "oce_rows": int(is_confident(posterior).sum()),
-        "ece": ece(posterior, labels),
-        "ece_debiased": debiased_ece(posterior, labels),
-        "ece_if_calibrated": calibrated_ece(posterior),
-        "ece_class_wise": class_wise_ece(posterior, labels),
     }
 
 

@@ -174,8 +174,9 @@ def _promises(bundle: Bundle) -> list[tuple[str, str]]:
         ),
         (
             "score",
-            f"{len(calibration.combined.names)} statistics, fitted on {calibration.combined.rows:,} "
-            f"rows; smallest supported alpha {calibration.ranking.smallest_alpha:.2g}",
+            f"{len(calibration.combined.names)} statistics as one, fitted on "
+            f"{calibration.combined.rows:,} rows; smallest supported alpha "
+            f"{calibration.ranking.smallest_alpha:.2g}",
         ),
         ("metrics", json.dumps(_rounded(dict(manifest.metrics)))),
         ("flow", json.dumps(flow.to_dict()["stages"])),

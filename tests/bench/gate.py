@@ -1,61 +1,214 @@
-"""Figures of the gate from verdict tables: ``python -m tests.bench.gate ID_TABLE [OOD_TABLE ...]``.
+"""What the gate promises and costs: ``python -m tests.bench.gate BUNDLE TEST``.
 
-ID_TABLE holds fresh images like the training data with their labels, the others strangers; each is
-a folder written by ``oodgate score``. Nothing is fitted here.
+TEST is a labelled split that the model has never seen. The rows held out from training, whose scores
+the bundle keeps, are split anew into fit and calibration rows. Four parts, each with its own seed:
+
+- realised: share of test rows with p_value <= alpha over random splits, in the interval that a
+  perfect gate stays inside, Bonferroni over all cells; per class in mode label_shift_safe, one-sided
+- promise: share rejected over calibrations drawn from a known population, which may exceed alpha in
+  a share delta of them
+- batch: how far another batch size moves a p-value
+- cost: time of a verdict over that of class and posterior alone, interleaved pairs
+
+Nothing here is asserted, and nothing is fitted on the test rows.
 """
 
 from __future__ import annotations
 
+import statistics
 import sys
+import time
+from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
+import torch
+from scipy.stats import betabinom
 
-from calibration.conformal import attained_rank, beta_binomial_interval
-from calibration.metrics import auroc
+from calibration.arrays import FloatArray
+from calibration.calibration import Calibration
+from calibration.conformal import beta_binomial_interval, pac_rank
+from calibration.modes import LABEL_SHIFT_SAFE, MARGINAL
+from calibration.posterior import rows_of
+from calibration.rows import is_in
+from calibration.table import floats_of, labels_of, logits_of, statistics_of
+from model.image import UInt8Array
+from model.scoring import score
+from service.bundle import Bundle
+from service.catalog import find_bundle
+from service.predictor import Predictor
+from train.data import open_data
+from train.images import Images, load_images
+from train.progress import watch
+from train.scoring import score_images
 
-
-def column(table: pa.Table, name: str) -> npt.NDArray[np.float64]:
-    return np.array(table[name].to_numpy(), dtype=np.float64)
-
-
-def in_distribution(table: pa.Table) -> str:
-    """Accuracy, realised rates, and the interval that a perfect gate stays inside."""
-    n, alpha = table["reference_size"][0].as_py(), table["alpha"][0].as_py()
-    count = int((column(table, "p_value") <= alpha).sum())
-    low, high = beta_binomial_interval(table.num_rows, attained_rank(n, alpha), n, 0.99)
-    right = pc.mean(pc.equal(table["class_index"], table["label"]).cast(pa.float64())).as_py()
-    return (
-        f"accuracy {right:.4f}, {column(table, 'bits_per_dim').mean():.3f} bits/dim; p_value <= "
-        f"{alpha}: {count} of {table.num_rows} ({count / table.num_rows:.4f}), 99% interval {low} "
-        f"to {high}; rejected {share(table, 'reject'):.4f}, abstained {share(table, 'abstain'):.4f}"
-    )
-
-
-def share(table: pa.Table, decision: str) -> float:
-    return float(np.mean([value == decision for value in table["decision"].to_pylist()]))
-
-
-def strangers(table: pa.Table, reference: pa.Table) -> str:
-    """Rejection and AUROC: of the p-value, and of log p alone (low = stranger)."""
-    scores = {
-        "typicality": auroc(-column(reference, "p_value"), -column(table, "p_value")),
-        "log p": auroc(-column(reference, "log_prob"), -column(table, "log_prob")),
-    }
-    shown = ", ".join(f"AUROC {name} {value:.4f}" for name, value in scores.items())
-    return f"rejected {share(table, 'reject'):.4f}, {shown}"
+ALPHAS = (0.01, 0.05, 0.10)
+LEVEL = 0.99
+SPLITS = 3
+CALIBRATIONS = 200
+PAIRS = 15
+BATCHED = 600
 
 
 def main() -> None:
-    if len(sys.argv) < 2:
+    if len(sys.argv) != 3:
         raise SystemExit(__doc__)
-    reference, *others = (pq.read_table(path) for path in sys.argv[1:])
-    print(f"{sys.argv[1]}: {in_distribution(reference)}")
-    for path, table in zip(sys.argv[2:], others, strict=True):
-        print(f"{path}: {strangers(table, reference)}")
+    torch.set_num_threads(1)
+    bundle = Bundle.load(find_bundle(sys.argv[1], None))
+    test = _images(bundle, sys.argv[2])
+    known = is_in(test.digests, bundle.rows.known)
+    test = test.take(np.flatnonzero(~known))
+    print(f"{bundle.name} {bundle.version}: {len(test):,} test rows, {known.sum()} known left out")
+    fresh = score_images(bundle.checkpoint.classifier, test, [None] * len(test))
+    realised(bundle.calibration, fresh)
+    promise(bundle.calibration, fresh)
+    batch(bundle, test)
+    cost(bundle, test)
+
+
+def _images(bundle: Bundle, data: str) -> Images:
+    return load_images(open_data(data), bundle.spec, bundle.class_labels, watch)
+
+
+def realised(calibration: Calibration, fresh: pa.Table) -> None:
+    """Rates at each alpha over random splits of the held-out rows into fit and cal."""
+    cells = SPLITS * len(ALPHAS)
+    for seed in range(SPLITS):
+        made = resplit(calibration, seed, MARGINAL)
+        p, n = p_values(made, fresh), made.reference_size
+        for alpha in ALPHAS:
+            rank = int(np.floor((n + 1) * alpha + 1e-9))
+            low, high = beta_binomial_interval(len(p), rank, n, 1 - (1 - LEVEL) / cells)
+            count = int((p <= alpha).sum())
+            said = "inside" if low <= count <= high else "OUTSIDE"
+            print(
+                f"split {seed}, p <= {alpha}: {count / len(p):.4f}, {said} {low / len(p):.4f} "
+                f"to {high / len(p):.4f}"
+            )
+    for seed in range(SPLITS):
+        by_class(resplit(calibration, seed, LABEL_SHIFT_SAFE), fresh, seed)
+
+
+def by_class(made: Calibration, fresh: pa.Table, seed: int) -> None:
+    """One-sided: in mode label_shift_safe no class is rejected more often than a perfect gate's."""
+    p, labels = p_values(made, fresh), labels_of(fresh)[0]
+    cells = SPLITS * len(ALPHAS) * made.classes
+    worst, outside = 0.0, []
+    for alpha in ALPHAS:
+        for k, n in enumerate(made.ranking.sizes.tolist()):
+            own = p[labels == k]
+            rank = int(np.floor((n + 1) * alpha + 1e-9))
+            most = int(betabinom(len(own), rank, n + 1 - rank).ppf(1 - (1 - LEVEL) / cells))
+            count = int((own <= alpha).sum())
+            worst = max(worst, count / len(own) / alpha)
+            if count > most:
+                outside.append(f"class {k} at {alpha}: {count} of {len(own)}, at most {most}")
+    said = "; ".join(outside) or "none outside"
+    print(f"split {seed}, label_shift_safe by class: largest rate / alpha {worst:.2f}, {said}")
+
+
+def resplit(calibration: Calibration, seed: int, mode: str) -> Calibration:
+    """The same model calibrated on another random split of the rows held out from training."""
+    splits = np.array(calibration.table.column("split").to_pylist(), dtype=object)
+    held_out = np.flatnonzero(splits != "train")
+    drawn = np.random.default_rng(seed).permutation(splits[held_out])
+    splits[held_out] = drawn
+    place = calibration.table.column_names.index("split")
+    table = calibration.table.set_column(place, "split", pa.array(splits, pa.string()))
+    return Calibration.fit(table, bound=calibration.bound, mode=mode)
+
+
+def p_values(calibration: Calibration, fresh: pa.Table) -> FloatArray:
+    decided = calibration.decide(
+        logits_of(fresh), floats_of(fresh, "log_prob"), statistics_of(fresh)
+    )
+    return decided.p_value
+
+
+def promise(calibration: Calibration, fresh: pa.Table) -> None:
+    """Rejected share of a known population, over calibrations drawn from it with replacement.
+
+    The population are the scores S of calibration and test rows by the bundle's own S, which was
+    fitted on neither: its share beyond a threshold is known exactly.
+    """
+    population = np.sort(
+        np.concatenate(
+            [
+                _scores(calibration, part)
+                for part in (
+                    calibration.table.filter(pa.array(rows_of(calibration.table, "cal"))),
+                    fresh,
+                )
+            ]
+        )
+    )
+    n, rng = calibration.reference_size, np.random.default_rng(0)
+    for alpha in ALPHAS:
+        limit = pac_rank(n, alpha, calibration.delta)
+        held = []
+        for _ in range(CALIBRATIONS):
+            drawn = np.sort(rng.choice(population, n))
+            # rank <= limit: at most limit - 1 of the n are as strange
+            edge = drawn[n - limit]
+            held.append(float((population > edge).mean()) <= alpha)
+        print(
+            f"rejected <= {alpha} in {np.mean(held):.1%} of {CALIBRATIONS} calibrations, "
+            f"promised {1 - calibration.delta:.0%}"
+        )
+
+
+def _scores(calibration: Calibration, table: pa.Table) -> FloatArray:
+    return calibration.scores(logits_of(table), floats_of(table, "log_prob"), statistics_of(table))
+
+
+def batch(bundle: Bundle, test: Images) -> None:
+    """Largest change of a p-value, in ranks of the reference, between batches of 64 and others."""
+    pixels, classifier = test.pixels[:BATCHED], bundle.checkpoint.classifier
+    found = {}
+    for size in (64, 1, 7, 500):
+        parts = [score(classifier, pixels[i : i + size]) for i in range(0, len(pixels), size)]
+        found[size] = np.concatenate(
+            [bundle.calibration.decide(s.logits, s.log_prob, s.statistics).p_value for s in parts]
+        )
+    n = bundle.calibration.reference_size
+    for size in (1, 7, 500):
+        moved = np.abs(found[size] - found[64]) * (n + 1)
+        print(
+            f"batch {size} against 64: p-values of {(moved > 0.5).sum()} of {len(pixels)} move, "
+            f"by {moved.max():.0f} of {n} ranks at most"
+        )
+
+
+def cost(bundle: Bundle, test: Images) -> None:
+    """A verdict against class and posterior alone, medians over interleaved pairs."""
+    predictor = Predictor(bundle)
+    classifier, posterior = bundle.checkpoint.classifier, bundle.calibration.posterior
+
+    @torch.inference_mode()
+    def plain(images: UInt8Array) -> object:
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            output = classifier.classify(torch.from_numpy(images).to(classifier.device))
+        return posterior(output.logits.double().cpu().numpy())
+
+    for size, times in ((64, 1), (1, 20)):
+        images = test.pixels[:size]
+        ways: list[Callable[[], object]] = [lambda: plain(images), lambda: predictor(images)]
+        for way in ways:
+            way()
+        ratios = []
+        for _ in range(PAIRS):
+            took = []
+            for way in ways:
+                began = time.perf_counter()
+                for _ in range(times):
+                    way()
+                took.append(time.perf_counter() - began)
+            ratios.append(took[1] / took[0])
+        print(
+            f"cost at batch {size}: verdict / (class and posterior) "
+            f"{statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f}) over "
+            f"{PAIRS} pairs"
+        )
 
 
 if __name__ == "__main__":

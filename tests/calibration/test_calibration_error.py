@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom, binomtest
 
+from calibration import calibration_error
 from calibration.arrays import FloatArray
 from calibration.calibration_error import (
     BINS,
@@ -104,8 +105,12 @@ def test_of_many_rows_little_is_taken_off() -> None:
     assert debiased_ece(sharper, labels) == pytest.approx(ece(sharper, labels), abs=1e-4)
 
 
-def test_honest_confidences_stay_below_the_bound() -> None:
-    """19 times of 20: of 200 sets 2 to 21 may be above it (99.9% of a binomial of 5%)."""
+def test_honest_confidences_stay_below_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """19 times of 20: of 200 sets 2 to 21 may be above it (99.9% of a binomial of 5%).
+
+    With fewer redrawings, which make the bound rougher and not another one on average.
+    """
+    monkeypatch.setattr(calibration_error, "DRAWS", 150)
     found = [sample(200, seed=seed) for seed in range(200)]
     above = sum(ece(*drawn) > calibrated_ece(drawn[0]) for drawn in found)
     assert 2 <= above <= 21

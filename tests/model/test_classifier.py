@@ -11,7 +11,6 @@ from torch.distributions import Normal
 
 from model.classifier import GenerativeClassifier, bits_per_dim
 from model.config import FlowConfig, StageConfig
-from model.statistics import statistics
 
 K = 3
 CONFIG = FlowConfig(
@@ -111,37 +110,6 @@ def test_class_means_are_equidistant(
     distances = torch.cdist(means, means)
     expected = mu_init * (1 - torch.eye(classes))
     torch.testing.assert_close(distances, expected, atol=1e-6, rtol=0)
-
-
-def test_statistics_are_what_they_say(model: GenerativeClassifier, images: Tensor) -> None:
-    output = model(images)
-    found = statistics(output, model.class_means)
-    joint = log_joint(model, images)
-    posterior = joint.softmax(1)
-    z, ladj = model.flow(images)
-    top, index = joint.sort(dim=1, descending=True)
-    distance = (z - all_means(model)[index[:, 0]]).square().sum(1) / CONFIG.dim
-    torch.testing.assert_close(found["ladj"], ladj)
-    torch.testing.assert_close(found["ladj"] + found["log_prob_z"], output.log_prob)
-    torch.testing.assert_close(found["class_distance"], distance)
-    torch.testing.assert_close(found["margin"], top[:, 0] - top[:, 1])
-    torch.testing.assert_close(found["entropy"], -(posterior * posterior.log()).sum(1))
-    assert all(value.dtype == torch.float64 for value in found.values())
-
-
-def test_a_single_class_is_certain(float64: None) -> None:
-    config = FlowConfig(input_shape=(1, 2, 2), n_classes=1, stages=())
-    classifier = GenerativeClassifier(config)
-    found = statistics(classifier(torch.rand(2, 1, 2, 2)), classifier.class_means)
-    assert torch.equal(found["margin"], torch.zeros(2))
-    assert torch.equal(found["entropy"], torch.zeros(2))
-
-
-def test_entropy_of_an_impossible_class_is_finite(model: GenerativeClassifier) -> None:
-    with torch.no_grad():
-        next(model.class_means.parameters())[0] += 1e3
-    found = statistics(model(torch.rand(2, 1, 4, 4)), model.class_means)
-    assert found["entropy"].isfinite().all()
 
 
 def test_bits_per_dim_of_the_contract() -> None:

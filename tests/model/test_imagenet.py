@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from calibration.calibration import Calibration
+from calibration.calibration import Bound, Calibration
 from calibration.table import score_table
 from model.classifier import ClassifierOutput, GenerativeClassifier
 from model.couplings import AffineCoupling, DownsamplingCoupling
@@ -188,4 +188,5 @@ def reference(scores: Scores, rows: int = 400) -> Calibration:
         log_prob=scores.log_prob + rng.normal(0, 1e3, rows),
         statistics={name: np.repeat(value, rows) for name, value in scores.statistics.items()},
     )
-    return Calibration.fit(table, weights_sha256="0" * 64)
+    bound = Bound(weights_sha256="0" * 64, preprocessing_sha256="0" * 64, dtype="float32")
+    return Calibration.fit(table, bound=bound)

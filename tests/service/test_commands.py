@@ -108,8 +108,8 @@ def test_recalibrate_without_labels_keeps_the_temperature(
     assert code == 0
     made = Bundle.load(tmp_path / "new").calibration
     assert made.posterior_borrowed
-    assert made.temperature == bundle.calibration.temperature
-    assert made.q_hat == bundle.calibration.q_hat
+    assert made.posterior.temperature == bundle.calibration.posterior.temperature
+    assert made.posterior.q_hat == bundle.calibration.posterior.q_hat
     assert made.reference_size == 100
     code, out, _ = oodgate("inspect", tmp_path / "new")
     assert "kept from an earlier calibration" in out

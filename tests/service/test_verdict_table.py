@@ -33,7 +33,9 @@ CONTRACT = (
     *("score", "log_prob", "bits_per_dim", "unusual"),
     *("model_name", "model_version", "id", "label", "logits", "split", "error"),
 )
-STATISTICS = {"ladj", "log_prob_z", "class_distance", "margin", "entropy"}
+#: Some of ``model.statistics`` and of ``model.input_statistics``: 37 in all on 8 x 8 grey pixels.
+STATISTICS = {"ladj", "ladj_1", "mean_square_1", "class_distance", "margin", "entropy", "kurtosis"}
+STATISTICS |= {"band_1", "place_11", "input_complexity", "input_mean", "input_band_1"}
 
 
 def inputs(count: int = 20) -> list[Input]:

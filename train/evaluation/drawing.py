@@ -30,9 +30,10 @@ SCORES_CAPTION = (
     "The gate's score of known images and of strangers, each panel on its own scale. What lies "
     "beyond an axis is in its outermost bar."
 )
-KNOWN_CAPTION = "p-values of known images; dashed: uniform, as promised."
+KNOWN_CAPTION = "p-values of known images; dashed: uniform."
 BAND_CAPTION = (
-    f" The band holds a perfect gate's share with {known_figures.BIN_LEVEL:.0%}, bin by bin."
+    f" The band holds a perfect gate's share with {known_figures.BIN_LEVEL:.0%}, bin by bin: its "
+    "p-values are uniform but for chance."
 )
 CLASSES_CAPTION = (
     "Known images with p at most alpha (dashed), by true class, with intervals that hold for all "

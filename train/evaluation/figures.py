@@ -28,6 +28,9 @@ from train.evaluation.style import BLUE, GROUND, INK, LINE, ORANGE, SOFT, STROKE
 P_BINS = 20
 SCORE_BINS = 40
 
+#: How far beyond the known scores an axis may go, in widths of them.
+REACH = 3.0
+
 #: False alarms from which a ROC curve is drawn, and points of it.
 LEAST_FPR, CURVE_POINTS = 1e-3, 120
 
@@ -140,14 +143,17 @@ def _auroc(found: Sequence[Found], name: str) -> float:
 
 
 def _edges(ours: FloatArray, theirs: FloatArray) -> FloatArray:
-    """Bins over all known scores but 1 in 200 at each end, and over half of the strangers'."""
+    """Bins over all known scores but 1 in 200 at each end, and over half of the strangers' as far
+    as ``REACH`` times the width of the known ones beyond them."""
     finite = [side[np.isfinite(side)] for side in (ours, theirs)]
-    ends = [np.quantile(finite[0], [0.005, 0.995])]
+    low, high = np.quantile(finite[0], [0.005, 0.995]) if len(finite[0]) else (0.0, 1.0)
+    width = (high - low) or 1.0
     if len(finite[1]):
-        ends.append(np.quantile(finite[1], [0.25, 0.75]))
-    low, high = np.min(ends), np.max(ends)
-    span = high - low or 1.0
-    return np.linspace(low - 0.02 * span, high + 0.02 * span, SCORE_BINS + 1)
+        left, right = np.quantile(finite[1], [0.25, 0.75])
+        ends = min(low, left), max(high, right)
+        low, high = max(ends[0], low - REACH * width), min(ends[1], high + REACH * width)
+    margin = 0.02 * width
+    return np.linspace(low - margin, high + margin, SCORE_BINS + 1)
 
 
 def _logarithmic(axes: Axes) -> None:

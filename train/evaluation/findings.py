@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from calibration.modes import MARGINAL
 from train.evaluation.judging import GATE, INPUT_ONLY
 from train.evaluation.measure import Evaluation, Model
 from train.evaluation.pairs import Mean, Pair
@@ -15,6 +14,9 @@ from train.evaluation.rates import ALPHAS, BAND_LEVEL
 
 #: An AUROC lower than another by more than this counts as worse.
 MARGIN = 0.005
+
+#: Above this AUROC there is hardly anything left to gain.
+FULL = 0.995
 
 #: Strangers of which fewer than this share have p <= .05 are mostly missed.
 MOSTLY_MISSED = 0.5
@@ -43,16 +45,10 @@ def in_short(model: Model, evaluation: Evaluation) -> tuple[str, ...]:
     return tuple(filter(None, said))
 
 
-def bad_news(model: Model, evaluation: Evaluation) -> tuple[str, ...]:
+def bad_news(evaluation: Evaluation) -> tuple[str, ...]:
     """What is not good; empty where every check went well."""
-    checks = (_against_input, _against_all, _missed, _beyond_band, _classes_above, _posterior)
-    said = [sentence for check in checks for sentence in check(evaluation)]
-    if model.calibration.mode != MARGINAL:
-        said.append(
-            f"The gate ranks in mode {model.calibration.mode}, for which no band of a perfect "
-            "gate's realised rates is known: they are given without one."
-        )
-    return tuple(said)
+    checks = (_against_input, _against_all, _missed, _off, _classes_above, _posterior)
+    return tuple(sentence for check in checks for sentence in check(evaluation))
 
 
 def checked() -> str:
@@ -94,16 +90,22 @@ def _pair_said(pair: Pair) -> str:
 
 
 def _against_input(evaluation: Evaluation) -> list[str]:
-    behind = []
+    """Where the network adds nothing; without numbers where both find nearly all there is."""
+    behind, full = [], []
     compared: list[tuple[str, Pair | Mean]] = [(pair.name, pair) for pair in evaluation.pairs]
     compared += [(f"the mean over {mean.group}", mean) for mean in evaluation.means]
     for name, found in compared:
         gate, plain = found.by(GATE), found.by(INPUT_ONLY)
         if gate and plain and gate.auroc <= plain.auroc:
-            behind.append(f"{name} ({gate.auroc:.3f} against {plain.auroc:.3f})")
-    if not behind:
+            if gate.auroc > FULL:
+                full.append(name)
+            else:
+                behind.append(f"{name} ({gate.auroc:.3f} against {plain.auroc:.3f})")
+    said = [f"where both are above {FULL:g}: {', '.join(full)}"] if full else []
+    if not behind and not full:
         return []
-    return [f"The gate's AUROC is no better than that of input statistics only: {_listed(behind)}."]
+    listed = _listed([*behind, *said])
+    return [f"The gate's AUROC is no better than that of input statistics only: {listed}."]
 
 
 def _against_all(evaluation: Evaluation) -> list[str]:
@@ -125,14 +127,20 @@ def _missed(evaluation: Evaluation) -> list[str]:
     return [f"Most strangers pass at conformal 5%: {_listed(found)}."] if found else []
 
 
-def _beyond_band(evaluation: Evaluation) -> list[str]:
-    return [
-        f"{percent(found.rate.share)} of the known images have p ≤ {found.alpha:g}, outside of the "
-        f"{percent(found.band[0])} to {percent(found.band[1])} where a perfect gate lies in "
-        f"{BAND_LEVEL:.0%} of calibrations."
-        for found in evaluation.realised
-        if found.band and found.inside is False
-    ]
+def _off(evaluation: Evaluation) -> list[str]:
+    """Rates outside of the band; without one, those above alpha beyond chance."""
+    said = []
+    for found in evaluation.realised:
+        share = f"{percent(found.rate.share)} of the known images have p ≤ {found.alpha:g}"
+        if found.band and found.inside is False:
+            low, high = (percent(bound) for bound in found.band)
+            said.append(
+                f"{share}, outside of the {low} to {high} where a perfect gate lies in "
+                f"{BAND_LEVEL:.0%} of calibrations."
+            )
+        elif found.band is None and found.rate.low > found.alpha:
+            said.append(f"{share}, which is more than alpha beyond chance.")
+    return said
 
 
 def _classes_above(evaluation: Evaluation) -> list[str]:

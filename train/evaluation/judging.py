@@ -16,10 +16,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from scipy.special import entr
 
-from calibration.arrays import FloatArray
+from calibration.arrays import BoolArray, FloatArray
 from calibration.calibration import Calibration
 from calibration.decisions import Decisions
 from calibration.detectors import Detector, fit_detectors
+from calibration.errors import CalibrationError
 from calibration.table import floats_of, logits_of, statistics_of
 from calibration.temperature import softmax
 
@@ -32,8 +33,8 @@ LOG_PROB, TYPICALITY = "log_prob", "typicality"
 class Judged:
     """N images: ``scores`` name -> (N,), higher = stranger; ``p_values`` name -> (N,).
 
-    ``not_finite``: rows with a score of some detector that is no finite number; what is not a
-    number counts as the strangest.
+    ``not_finite``: rows whose logits, density or statistics are no finite numbers; to every
+    detector they are the strangest.
     """
 
     scores: Mapping[str, FloatArray]
@@ -55,26 +56,33 @@ class Judge:
 
     @classmethod
     def of(cls, calibration: Calibration) -> Judge:
-        """Fit the detectors, on the fit rows, and rank the calibration rows by each."""
-        detectors = fit_detectors(calibration)
+        """Fit the detectors, on the fit rows, and rank the calibration rows by each.
+
+        Raises ``CalibrationError`` for a calibration without fit rows.
+        """
         table = calibration.table
+        if "fit" not in table["split"].to_pylist():
+            raise CalibrationError(
+                "the calibration has no fit rows, which what the gate is held against is fitted "
+                "on: calibrate on more rows"
+            )
+        detectors = fit_detectors(calibration)
         cal = table.filter(pc.equal(table["split"], "cal"))
         reference = {found.name: np.sort(_ranked(found.score(cal))) for found in detectors}
         return cls(calibration=calibration, detectors=detectors, reference=reference)
 
     def judge(self, table: pa.Table, baselines: Mapping[str, FloatArray] | None = None) -> Judged:
         """``table``: a score table; ``baselines``: name -> logits (N, K) of the same rows."""
-        raw = {detector.name: detector.score(table) for detector in self.detectors}
-        gate = raw.pop(GATE)
-        raw |= {**baseline_scores(baselines or {}), GATE: gate}  # in the order of ``titles``
-        scores = {name: _ranked(found) for name, found in raw.items()}
+        finite = _finite(table)
+        scores = {found.name: _scores(found, table, finite) for found in self.detectors}
+        gate = scores.pop(GATE)
+        scores |= {**baseline_scores(baselines or {}), GATE: gate}  # in the order of ``titles``
         decisions = self.calibration.decide(
             logits_of(table), floats_of(table, "log_prob"), statistics_of(table)
         )
         p_values = {
             name: conformal_p(self.reference[name], scores[name]) for name in self.reference
         }
-        finite = np.all([np.isfinite(found) for found in raw.values()], axis=0)
         return Judged(
             scores=scores,
             p_values=p_values | {GATE: decisions.p_value},
@@ -110,6 +118,21 @@ def baseline_scores(logits: Mapping[str, npt.ArrayLike]) -> dict[str, FloatArray
 def _baseline_names(baselines: tuple[str, ...]) -> list[str]:
     kinds = ("entropy", "max_probability")
     return [f"{kind} of {name}" for name in baselines for kind in kinds]
+
+
+def _finite(table: pa.Table) -> BoolArray:
+    """Which rows have finite numbers alone, (N,)."""
+    columns = [floats_of(table, "log_prob"), *statistics_of(table).values()]
+    finite: BoolArray = np.isfinite(np.column_stack([logits_of(table), *columns]))
+    return np.asarray(finite.all(axis=1), dtype=np.bool_)
+
+
+def _scores(detector: Detector, table: pa.Table, finite: BoolArray) -> FloatArray:
+    """The scores of rows that have finite numbers alone; the others are the strangest."""
+    scores = np.full(table.num_rows, np.inf)
+    if finite.any():
+        scores[finite] = _ranked(detector.score(table.filter(pa.array(finite))))
+    return scores
 
 
 def _ranked(scores: FloatArray) -> FloatArray:

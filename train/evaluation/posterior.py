@@ -8,15 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from calibration.arrays import BoolArray, FloatArray, IntArray
-from calibration.calibration_error import (
-    calibrated_ece,
-    class_wise_ece,
-    debiased_ece,
-    ece,
-    ece_interval,
-)
 from calibration.detection import Rate
-from calibration.metrics import aurc, brier, is_confident, nll, overconfidence_error
+from calibration.posterior_figures import posterior_figures as figures_of_posterior
 from calibration.temperature import softmax
 from train.evaluation.judging import Judged
 from train.evaluation.pairs import share_of
@@ -29,10 +22,8 @@ MODEL = "this model"
 class PosteriorFigures:
     """Of all labelled rows, those that the gate rejects too.
 
-    Names are those of ``calibration.metrics`` and ``calibration.calibration_error``. ``ece_low``,
-    ``ece_high``: a 95% interval; ``ece_if_calibrated``: what honest confidences stay below with
-    95%. ``oce`` is None where none of the rows is confident: there are ``oce_rows``.
-    The fields with a default are the model's alone: ``coverage`` and ``mean_set_size`` of its
+    From ``nll`` to ``ece_class_wise`` as in ``calibration.posterior_figures``. The fields with a
+    default are the model's alone: ``coverage`` and ``mean_set_size`` of its
     prediction sets, and its accuracy on what it accepts and on what it rejects.
     """
 
@@ -82,19 +73,8 @@ def posterior_figures(
 
 
 def _figures(source: str, posterior: FloatArray, truth: IntArray) -> PosteriorFigures:
-    low, high = ece_interval(posterior, truth)
     return PosteriorFigures(
         source=source,
         accuracy=share_of(posterior.argmax(axis=1) == truth),
-        nll=nll(posterior, truth),
-        brier=brier(posterior, truth),
-        ece=ece(posterior, truth),
-        ece_debiased=debiased_ece(posterior, truth),
-        ece_low=low,
-        ece_high=high,
-        ece_if_calibrated=calibrated_ece(posterior),
-        ece_class_wise=class_wise_ece(posterior, truth),
-        oce=overconfidence_error(posterior, truth),
-        oce_rows=int(is_confident(posterior).sum()),
-        aurc=aurc(posterior, truth),
+        **figures_of_posterior(posterior, truth),
     )

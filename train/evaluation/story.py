@@ -46,7 +46,7 @@ def blocks(
 
 def _opening(measured: Measured) -> list[Block]:
     model, evaluation = measured.model, measured.evaluation
-    worries = bad_news(model, evaluation)
+    worries = bad_news(evaluation)
     excluded = [pair for pair in evaluation.pairs if pair.excluded]
     return [
         Heading(text=title(measured), level=1),
@@ -116,17 +116,17 @@ def _strangers(measured: Measured, drawings: Mapping[str, Drawing]) -> list[Bloc
 
 
 def _validity(measured: Measured, drawings: Mapping[str, Drawing]) -> list[Block]:
-    evaluation = measured.evaluation
+    evaluation, calibration = measured.evaluation, measured.model.calibration
     found: list[Block] = [
         Heading(text="Does the p-value keep its word", level=2),
-        realised_table(evaluation, measured.model.calibration.reference_size),
+        realised_table(evaluation, calibration.reference_size, calibration.mode),
         _picture(drawings["known_p_values"]),
     ]
     if evaluation.classes:
         found += [
             Heading(text="By class", level=3),
             _picture(drawings["class_rates"]),
-            Fold(title="The numbers", blocks=(class_table(evaluation),)),
+            Fold(title="The numbers", blocks=(class_table(evaluation, calibration.mode),)),
         ]
     return found
 

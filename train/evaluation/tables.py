@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from calibration.detection import Rate
+from calibration.modes import MARGINAL, PREDICTED_CLASS
 from train.evaluation.document import Table
 from train.evaluation.findings import percent
 from train.evaluation.judging import GATE, INPUT_ONLY
@@ -70,8 +71,12 @@ def detector_table(evaluation: Evaluation, field: str, title: str, meaning: str)
     return Table(heads=heads, rows=tuple(rows), caption=caption, strong=strong)
 
 
-def realised_table(evaluation: Evaluation, reference_size: int) -> Table:
+def realised_table(evaluation: Evaluation, reference_size: int, mode: str) -> Table:
     """Shares of known rows with p at most alpha."""
+    perfect = (
+        f"A perfect gate, whose {reference_size:,} reference rows are a draw too, is inside of the "
+        f"last range with {BAND_LEVEL:.0%} (beta-binomial)."
+    )
     rows = []
     for found in evaluation.realised:
         band = f"{percent(found.band[0])} to {percent(found.band[1])}" if found.band else DASH
@@ -84,14 +89,17 @@ def realised_table(evaluation: Evaluation, reference_size: int) -> Table:
         rows=tuple(rows),
         caption=(
             f"Of {evaluation.known.rows:,} known images. The interval (Clopper-Pearson) is of the "
-            "chance behind the share with this one calibration; it need not hold alpha. A perfect "
-            f"gate, whose {reference_size:,} reference rows are a draw too, is inside of the last "
-            f"range with {BAND_LEVEL:.0%} (beta-binomial)."
+            "chance behind the share with this one calibration; it need not hold alpha. "
+            + (
+                perfect
+                if mode == MARGINAL
+                else f"Mode {mode} has no such range for a perfect gate."
+            )
         ),
     )
 
 
-def class_table(evaluation: Evaluation) -> Table:
+def class_table(evaluation: Evaluation, mode: str) -> Table:
     """Shares by true class."""
     rows = tuple(
         (
@@ -104,9 +112,13 @@ def class_table(evaluation: Evaluation) -> Table:
         for found in evaluation.classes
     )
     heads = ("class", "images", *(f"p ≤ {alpha:g}" for alpha in ALPHAS), "rejected", "abstained")
+    promise = {
+        MARGINAL: "Mode marginal promises alpha over all classes together, not within each.",
+        PREDICTED_CLASS: "Mode predicted_class promises alpha by predicted, not by true class.",
+    }
     caption = (
-        "Known images by their true class. Intervals hold for all classes at once with 95%. The "
-        "marginal mode promises alpha over all classes together, not within each."
+        "Known images by their true class. Intervals hold for all classes at once with 95%. "
+        + promise.get(mode, f"Mode {mode} promises at most alpha within each class.")
     )
     return Table(heads=heads, rows=rows, caption=caption)
 
@@ -183,7 +195,7 @@ def _gate_cells(by: Callable[[str], Found | None]) -> tuple[str, ...]:
 def _others(evaluation: Evaluation, found: Pair | Mean) -> tuple[str, str, str]:
     """Input statistics only, how far the gate is ahead of them, and the best but the gate."""
     gate, plain = found.by(GATE), found.by(INPUT_ONLY)
-    ahead = f"{gate.auroc - plain.auroc:+.3f}" if gate and plain else DASH
+    ahead = f"{round(gate.auroc - plain.auroc, 3) + 0.0:+.3f}" if gate and plain else DASH
     others = [one for one in found.found if one.detector != GATE]
     best = max(others, key=lambda one: one.auroc, default=None)
     said = f"{evaluation.detectors[best.detector]}: {best.auroc:.3f}" if best else DASH
