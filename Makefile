@@ -6,7 +6,7 @@ STAMP := $(VENV)/.setup-done
 FREIA := $(VENV)/.freia-done
 SECONDS ?= 600
 
-.PHONY: help setup lint types format test test-fast test-integration demo bench bench-model bench-cifar bench-serving protos lock clean
+.PHONY: help setup lint types format test test-fast test-integration demo bench bench-model bench-cifar bench-serving bench-gate protos lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -57,6 +57,10 @@ bench-cifar: $(if $(DATA),$(FREIA)) ## accuracy after equal SECONDS against the 
 
 bench-serving: setup ## what serving costs beside the model; BUNDLE=... (made by make demo)
 	$(BIN)/python -m tests.bench.serving $(BUNDLE)
+
+bench-gate: setup ## realised rates, promise and cost of the gate; BUNDLE=fashion-mnist TEST=.../test.parquet
+	@test -n '$(BUNDLE)' -a -n '$(TEST)' || { echo 'make bench-gate: expected BUNDLE=NAME TEST=DATA, labelled images that the model has not seen'; exit 1; }
+	$(BIN)/python -m tests.bench.gate '$(BUNDLE)' '$(TEST)'
 
 $(FREIA): $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'

@@ -66,11 +66,13 @@ class Calibration:
     classes: int = field(init=False)
     reference: Reference = field(init=False, repr=False)
     ranking: Ranking = field(init=False, repr=False)
+    _names: frozenset[str] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Score and sort the reference; refuse what no decision could be made with."""
         object.__setattr__(self, "classes", logits_of(self.table).shape[1])
         object.__setattr__(self, "reference", Reference.from_table(self.table))
+        object.__setattr__(self, "_names", frozenset(self.reference.names))
         object.__setattr__(self, "ranking", self._ranking())
         self.check_alpha(self.alpha)
 
@@ -150,17 +152,8 @@ class Calibration:
         self, logits: FloatArray, log_prob: FloatArray, statistics: Mapping[str, npt.ArrayLike]
     ) -> FloatArray:
         """S (N,) of rows; NaN, which ranks as the strangest, where a score is not finite."""
-        return self._scored(logits, log_prob, statistics)[0]
-
-    def _scored(
-        self, logits: FloatArray, log_prob: FloatArray, statistics: Mapping[str, npt.ArrayLike]
-    ) -> tuple[FloatArray, dict[str, FloatArray]]:
-        """S (N,), and how far out each statistic is by its normal score, (N,) by name."""
-        usable = np.isfinite(logits).all(axis=1)
-        score, normal = self.combined({**statistics, LOG_PROB: log_prob}, _top(logits))
-        return np.where(usable, score, np.nan), dict(
-            zip(self.combined.names, np.abs(normal).T, strict=True)
-        )
+        found = self.combined({**statistics, LOG_PROB: log_prob}, _top(logits))[0]
+        return np.where(np.isfinite(logits).all(axis=1), found, np.nan)
 
     def decide(
         self,
@@ -183,9 +176,10 @@ class Calibration:
         levels = self._levels(alpha, len(rows))
         posterior = self.posterior(rows)
         sets = self.posterior.sets(posterior)
-        score, extreme = self._scored(rows, density, statistics)
-        judged = self.ranking.judge(score, _top(rows), levels)
-        density = np.where(np.isfinite(rows).all(axis=1), density, np.nan)
+        top, usable = _top(rows), np.isfinite(rows).all(axis=1)
+        score, values, normal = self.combined({**statistics, LOG_PROB: density}, top)
+        score, density = np.where(usable, score, np.nan), np.where(usable, density, np.nan)
+        judged = self.ranking.judge(score, top, levels)
         return Decisions(
             class_index=posterior.argmax(axis=1),
             posterior=posterior,
@@ -199,9 +193,7 @@ class Calibration:
             rejected=judged.rejected,
             abstained=~judged.rejected & (sets.sum(axis=1) > 1),
             score=score,
-            unusual=(
-                self.reference.unusual(statistics, extreme) if statistics else [[] for _ in rows]
-            ),
+            unusual=self.reference.unusual(self.combined.names, values, normal),
         )
 
     def _ranking(self) -> Ranking:
@@ -233,16 +225,15 @@ class Calibration:
             raise CalibrationError(
                 f"logits: found shape {logits.shape}, expected (N, {self.classes})"
             )
-        if statistics.keys() != set(self.reference.names):
+        if statistics.keys() != self._names:
             raise CalibrationError(
                 f"statistics: found {sorted(statistics)}, expected those of the reference: "
                 f"{sorted(self.reference.names)}"
             )
-        for name, values in (("log_prob", log_prob), *statistics.items()):
-            if np.shape(values) != logits.shape[:1]:
-                raise CalibrationError(
-                    f"{name}: found shape {np.shape(values)}, expected {logits.shape[:1]}"
-                )
+        if log_prob.shape != logits.shape[:1]:
+            raise CalibrationError(
+                f"log_prob: found shape {log_prob.shape}, expected {logits.shape[:1]}"
+            )
 
     def _levels(self, alpha: npt.ArrayLike | None, count: int) -> FloatArray:
         """The alpha of each row."""

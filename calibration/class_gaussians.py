@@ -21,6 +21,8 @@ from calibration.arrays import FloatArray, IntArray
 KAPPA = 50.0
 #: Rows that the mean over all counts for beside a group's own.
 MEAN_ROWS = 5.0
+#: Rows at once, so that memory does not grow with their number.
+ROWS = 256
 #: Added to every variance, of statistics that have about unit variance.
 RIDGE = 1e-2
 
@@ -51,11 +53,15 @@ class ClassGaussians:
 
     def surprise(self, x: FloatArray, group: IntArray) -> FloatArray:
         """-log density of rows (N, S) under their group's Gaussian, nats, but for a constant."""
-        found = np.empty(len(x))
-        for g in np.unique(group):
-            rows = np.flatnonzero(group == g)
-            white = (x[rows] - self.means[g]) @ self.whitening[g]
-            found[rows] = 0.5 * (white**2).sum(axis=1) + self.log_det[g]
+        if len(x) <= ROWS:
+            return self._surprise(x, group)
+        parts = [slice(start, start + ROWS) for start in range(0, len(x), ROWS)]
+        return np.concatenate([self._surprise(x[part], group[part]) for part in parts])
+
+    def _surprise(self, x: FloatArray, group: IntArray) -> FloatArray:
+        # a product a row, since one over all rows would sum in another order for another batch
+        white = (x - self.means[group])[:, None] @ self.whitening[group]
+        found: FloatArray = 0.5 * (white * white).sum(axis=(1, 2)) + self.log_det[group]
         return found
 
 

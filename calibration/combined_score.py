@@ -138,29 +138,33 @@ class CombinedScore:
 
     def __call__(
         self, values: Mapping[str, npt.ArrayLike], predicted: IntArray
-    ) -> tuple[FloatArray, FloatArray]:
-        """S (N,) of rows by name and predicted class (N,), and their normal scores (N, names).
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Of rows by name and predicted class (N,): S (N,), and what it was made from.
 
-        NaN where a statistic of the row is not finite.
+        That are the values and their normal scores, (N, names) each. S is NaN where a statistic of
+        the row is not finite.
         """
         x = _matrix(values, self.names)
         shared = _shared(self.over_all, x)
-        usable = np.isfinite(shared).all(axis=1)
+        usable = np.isfinite(x).all(axis=1)
+        if usable.all():
+            return self._scores(x, shared, self.group_of[predicted]), x, shared
         scores = np.full(len(x), np.nan)
         if usable.any():
-            found = self._scores(x[usable], shared[usable], self.group_of[predicted[usable]])
-            scores[usable] = np.rint(found / STEP) * STEP
-        return scores, shared
+            group = self.group_of[predicted[usable]]
+            scores[usable] = self._scores(x[usable], shared[usable], group)
+        return scores, x, shared
 
     def _scores(self, x: FloatArray, shared: FloatArray, group: IntArray) -> FloatArray:
         if self.views is None or self.tails is None:
-            return np.abs(shared[:, self.names.index(LOG_PROB)])
-        surprises = self.views.surprise(x, shared, group)
-        t = _shared(self.tails, _with_entropy(surprises, x, self.names))
-        t[:, 2:] += AMBIGUITY
-        top = t.max(axis=1)
-        combined: FloatArray = top + np.log(np.exp(t - top[:, None]).sum(axis=1))
-        return combined
+            found = np.abs(shared[:, self.names.index(LOG_PROB)])
+        else:
+            surprises = self.views.surprise(x, shared, group)
+            t = _shared(self.tails, _with_entropy(surprises, x, self.names))
+            t[:, 2:] += AMBIGUITY
+            top = t.max(axis=1)
+            found = top + np.log(np.exp(t - top[:, None]).sum(axis=1))
+        return np.rint(found / STEP) * STEP
 
 
 def _shared(maps: NormalScores, x: FloatArray) -> FloatArray:
@@ -202,16 +206,14 @@ def _with_entropy(surprises: FloatArray, x: FloatArray, names: Sequence[str]) ->
 
 def _matrix(values: Mapping[str, npt.ArrayLike], names: Sequence[str]) -> FloatArray:
     """The columns of ``names``, (N, S)."""
-    missing = [name for name in names if name not in values]
-    if missing or not names:
+    try:
+        columns = np.array([values[name] for name in names], dtype=np.float64)
+    except (KeyError, ValueError):
+        columns = np.empty(0)
+    if columns.ndim != 2:
+        shapes = {name: np.shape(column) for name, column in values.items()}
         raise CalibrationError(
-            f"combined score: found statistics {sorted(values)}, expected "
-            f"{', '.join(names) or 'one at least'}: those of the model that it was fitted for"
+            f"combined score: found statistics of shapes {shapes}, expected "
+            f"{', '.join(names) or 'one at least'}, those that it was fitted for, each (N,)"
         )
-    columns = [np.asarray(values[name], dtype=np.float64) for name in names]
-    shapes = {column.shape for column in columns}
-    if len(shapes) > 1 or columns[0].ndim != 1:
-        raise CalibrationError(
-            f"combined score: found statistics of shapes {sorted(shapes)}, expected (N,) of all"
-        )
-    return np.array(columns).T
+    return columns.T

@@ -105,16 +105,17 @@ def _max_probability(calibration: Calibration, table: pa.Table) -> FloatArray:
 
 
 def _dose(fit: pa.Table) -> Score:
-    """-sum of log densities over three statistics."""
+    """-sum of log densities over three statistics; NaN where one is not finite."""
     known = _dose_values(values_of(fit))
     kernels = {name: gaussian_kde(column) for name, column in known.items() if np.ptp(column) > 0}
     floors = {name: DOSE_FLOOR * float(k(k.dataset[0]).max()) for name, k in kernels.items()}
 
     def score(table: pa.Table) -> FloatArray:
         found = _dose_values(values_of(table))
-        total = np.zeros(table.num_rows)
+        usable = np.isfinite([*found.values()]).all(axis=0)
+        total = np.where(usable, 0.0, np.nan)
         for name, kernel in kernels.items():
-            total -= np.log(np.maximum(kernel(found[name]), floors[name]))
+            total[usable] -= np.log(np.maximum(kernel(found[name][usable]), floors[name]))
         return total
 
     return score

@@ -70,7 +70,7 @@ def from_files(contents: dict[str, bytes]) -> Calibration:
             posterior_borrowed=record.posterior_borrowed,
             combined=combined,
             bound=_bound(record),
-            dropped=record.counts.get("dropped", 0),
+            dropped=max(0, record.counts.get("dropped", 0)),
             table=rows,
         )
         _check_same(asdict(record), asdict(record_of(calibration)))

@@ -164,7 +164,10 @@ class Ranking:
             raise CalibrationError(
                 f"alpha: found shape {asked.shape}, expected () or ({len(own)},)"
             )
-        levels, which = np.unique(asked, return_inverse=True)  # each bound is searched for once
+        if asked.size and (asked == asked.flat[0]).all():  # as most are: np.unique takes longer
+            levels, which = asked.ravel()[:1], np.zeros(asked.shape, dtype=np.int64)
+        else:
+            levels, which = np.unique(asked, return_inverse=True)  # each bound is found once
         bounds = np.array([self._bounds(level) for level in levels.tolist()], dtype=np.int64)
         picked = bounds.reshape(-1, 2, len(self.steps))[which.reshape(asked.shape), :, own]
         limit, among = picked[:, 0], picked[:, 1]
@@ -218,6 +221,9 @@ class Ranking:
 
     def _rank(self, values: FloatArray, own: IntArray) -> tuple[IntArray, IntArray]:
         values = np.where(np.isfinite(values), values, np.inf)
+        if len(self.steps) == 1:
+            at = np.searchsorted(self.steps[0].edges, values)
+            return self.steps[0].rank[at], self.steps[0].size[at]
         rank, size = np.empty((2, len(values)), dtype=np.int64)
         for index in np.unique(own).tolist():
             rows, steps = own == index, self.steps[index]

@@ -26,8 +26,8 @@ NEVER_SEEN = 5.0
 #: No score is beyond it: its square is still a number to add up.
 LARGEST = 1e6
 
-#: No slope is beyond it: knots may lie closer than a quotient of their distance can tell.
-STEEPEST = float(np.finfo(np.float64).max)
+#: No value is taken for farther out than this, and no slope for steeper: their product is a number.
+FARTHEST = STEEPEST = 1e100
 
 #: Rows mapped at once, so that memory does not grow with their number.
 ROWS = 256
@@ -46,10 +46,14 @@ class NormalScores:
     last: IntArray
     slopes: FloatArray
     _pieces: FloatArray = field(init=False, repr=False)
+    _never_varied: BoolArray = field(init=False, repr=False)
+    _all_varied: bool = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         """What each piece between knots is computed from, so that a row takes a few look-ups."""
         object.__setattr__(self, "_pieces", self._piecewise())
+        object.__setattr__(self, "_never_varied", np.equal(self.last, 0))
+        object.__setattr__(self, "_all_varied", not self._never_varied.any())
 
     @classmethod
     def fit(cls, parts: list[FloatArray]) -> NormalScores:
@@ -66,26 +70,23 @@ class NormalScores:
         return cls(knots=knots, targets=targets, last=last, slopes=slopes)
 
     def __call__(self, x: FloatArray, group: IntArray) -> FloatArray:
-        """Values (N, S) of rows in groups (N,) to scores (N, S); what is not finite stays so."""
+        """Values (N, S) of rows in groups (N,) to scores (N, S); NaN stays NaN."""
+        if len(x) <= ROWS:
+            return self._scores(x, group)
         parts = [slice(start, start + ROWS) for start in range(0, len(x), ROWS)]
         found = [self._scores(x[part], group[part]) for part in parts]
-        return np.concatenate(found) if found else np.empty(x.shape)
+        return np.concatenate(found)
 
     def _scores(self, x: FloatArray, group: IntArray) -> FloatArray:
+        x = np.clip(x, -FARTHEST, FARTHEST)  # NaN stays NaN
         knots = self.knots if len(self.knots) == 1 else self.knots[group]
         piece = (knots <= x[:, :, None]).sum(axis=2)
         start, score, slope = self._pieces[:, group[:, None], np.arange(x.shape[1]), piece]
-        with np.errstate(over="ignore", invalid="ignore"):  # inf stays inf, NaN stays NaN
-            scores = score + slope * (x - start)
-        if self._never_varied.any():
-            constant = self._never_varied[group] & (x != start)
+        scores: FloatArray = score + slope * (x - start)
+        if not self._all_varied:
+            constant = self._never_varied[group] & (x != start) & ~np.isnan(x)
             scores = np.where(constant, NEVER_SEEN * np.sign(x - start), scores)
-        found: FloatArray = np.where(np.isfinite(x), np.clip(scores, -LARGEST, LARGEST), np.nan)
-        return found
-
-    @property
-    def _never_varied(self) -> BoolArray:
-        return np.equal(self.last, 0)
+        return np.clip(scores, -LARGEST, LARGEST)
 
     def _piecewise(self) -> FloatArray:
         """(3, G, S, M + 1): knot, target and slope that hold where so many knots are not above."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from bisect import bisect_left, bisect_right
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from calibration.arrays import FloatArray
@@ -20,7 +21,6 @@ from calibration.table import (
     floats_of,
     statistics_of,
 )
-from calibration.typicality import two_sided_rank
 
 #: How many statistics a verdict names as its most unusual.
 NAMED = 3
@@ -64,16 +64,17 @@ class Reference:
     """Sorted scores of the calibration rows, and of training rows if the table had any.
 
     ``held_out`` (n,) and ``train`` (may be empty) are log p(x), nats, ascending. ``statistics`` has
-    one ascending (n,) array for each of ``names``; ``centre`` and ``scale`` (S,) are their medians
-    and interquartile ranges (1 where that is 0).
+    one ascending (n,) array for each name.
     """
 
     held_out: FloatArray
     train: FloatArray
-    names: tuple[str, ...]
-    statistics: tuple[FloatArray, ...]
-    centre: FloatArray
-    scale: FloatArray
+    statistics: Mapping[str, FloatArray]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The statistics, in the order of the table."""
+        return tuple(self.statistics)
 
     @classmethod
     def from_table(cls, rows: pa.Table) -> Reference:
@@ -82,39 +83,38 @@ class Reference:
         cal, train = splits == "cal", splits == "train"
         log_prob = floats_of(rows, "log_prob")
         columns = {name: np.sort(values[cal]) for name, values in statistics_of(rows).items()}
-        quartiles = np.array([np.quantile(c, [0.25, 0.5, 0.75]) for c in columns.values()])
-        low, middle, high = quartiles.reshape(-1, 3).T
         return cls(
             held_out=np.sort(log_prob[cal]),
             train=np.sort(log_prob[train]),
-            names=tuple(columns),
-            statistics=tuple(columns.values()),
-            centre=middle,
-            scale=np.where(high > low, high - low, 1.0),
+            statistics=columns,
         )
 
     def unusual(
-        self, statistics: Mapping[str, npt.ArrayLike], extreme: Mapping[str, FloatArray]
+        self, names: Sequence[str], values: FloatArray, normal: FloatArray
     ) -> list[list[tuple[str, float]]]:
         """Per row the ``NAMED`` most extreme statistics with their two-sided p, the first foremost.
 
-        ``statistics`` has an (N,) array for at least one name; ``extreme`` how far out each is,
-        (N,) by name, such as |normal scores|; where names are missing there, the distance from the
-        median in interquartile ranges. Each p is exact on its own; the smallest of many is no test.
+        ``values`` (N, S) of the statistics ``names`` and their normal scores ``normal`` (N, S), of
+        which the largest are the most extreme; those that are no statistic of the reference are
+        passed over. Each p is exact on its own; the smallest of many is no test.
         """
-        values = np.array([statistics[name] for name in self.names], dtype=np.float64)
-        if all(name in extreme for name in self.names):
-            away = np.array([extreme[name] for name in self.names])
-        else:
-            with np.errstate(over="ignore", invalid="ignore"):
-                away = np.abs((values.T - self.centre) / self.scale).T
-        order = np.argsort(-np.where(np.isnan(away), np.inf, away), axis=0, kind="stable")[:NAMED].T
-        p: FloatArray = np.empty(order.shape)
-        for index in np.unique(order).tolist():
-            rows, places = np.nonzero(order == index)
-            ranks = two_sided_rank(self.statistics[index], values[index, rows])
-            p[rows, places] = ranks / (len(self.held_out) + 1)
+        known = [name in self.statistics for name in names]
+        extreme = np.where(known, np.abs(normal), -1.0)
+        order = np.argsort(extreme, axis=1)[:, : -NAMED - 1 : -1]  # NaN, sorted last, comes first
+        steps = len(self.held_out) + 1
         return [
-            [(self.names[index], value) for index, value in zip(indices, own, strict=True)]
-            for indices, own in zip(order.tolist(), p.tolist(), strict=True)
+            [
+                (names[i], self._rank(names[i], float(row[i])) / steps)
+                for i in indices
+                if names[i] in self.statistics
+            ]
+            for row, indices in zip(values, order.tolist(), strict=True)
         ]
+
+    def _rank(self, name: str, value: float) -> int:
+        """``typicality.two_sided_rank`` of one value, which is not worth an array."""
+        known: Sequence[float] = self.statistics[name].data  # quicker to search than the array
+        tail = 0
+        if not math.isnan(value):
+            tail = min(bisect_right(known, value), len(known) - bisect_left(known, value))
+        return min(2 + 2 * tail, len(known) + 1)

@@ -34,6 +34,14 @@ BORDER = 2
 #: Added to a mean square before its logarithm: far below what a single grey level makes.
 _FLOOR = 1e-3
 
+#: Names in their order; an image has those that it can have.
+_ORDER = (
+    *("complexity", "mean", "min", "max", "variation_columns", "variation_rows"),
+    *("top", "bottom", "left", "right"),
+    *(f"band_{i + 1}" for i in range(len(RINGS))),
+    "chroma",
+)
+
 Float64Array = npt.NDArray[np.float64]
 
 
@@ -41,46 +49,74 @@ def input_statistics(images: UInt8Array) -> dict[str, Float64Array]:
     """The statistics of uint8 images (N, C, H, W) by name, each (N,)."""
     x = images.astype(np.float64)
     flat = images.reshape(len(x), -1)
-    grey = x.mean(1) if x.shape[1] > 1 else x[:, 0]
+    total = np.add.reduce(x, axis=1)
     found = {
         "complexity": _complexity(images),
-        "mean": _mean(x),
         "min": flat.min(1).astype(np.float64),
         "max": flat.max(1).astype(np.float64),
         "variation_columns": _mean(np.abs(x[..., 1:] - x[..., :-1])),
         "variation_rows": _mean(np.abs(x[:, :, 1:] - x[:, :, :-1])),
-        "top": _mean(x[:, :, :BORDER]),
-        "bottom": _mean(x[:, :, -BORDER:]),
-        "left": _mean(x[..., :BORDER]),
-        "right": _mean(x[..., -BORDER:]),
-        **_bands(grey),
+        **_regions(total, x.shape[1]),
+        **_bands(total / x.shape[1]),
     }
     if x.shape[1] > 1:
-        found["chroma"] = np.log(_mean((x - grey[:, None]) ** 2) + _FLOOR)
-    return {PREFIX + name: values for name, values in found.items()}
+        grey = total[:, None] / x.shape[1]
+        found["chroma"] = np.log(_mean((x - grey) ** 2) + _FLOOR)
+    return {PREFIX + name: found[name] for name in _ORDER if name in found}
 
 
 def _mean(values: Float64Array) -> Float64Array:
     """Mean of each image; 0 where there is nothing to take it of, as of a single row."""
     flat = values.reshape(len(values), -1)
-    return flat.mean(1) if flat.shape[1] else np.zeros(len(flat))
+    found: Float64Array = np.add.reduce(flat, axis=1) / max(flat.shape[1], 1)
+    return found
 
 
 def _complexity(images: UInt8Array) -> Float64Array:
     """Entropy in bits of the histogram of x[i + 1] - x[i], modulo 256, along rows."""
-    differences = np.diff(images, axis=3).reshape(len(images), -1)  # uint8 wraps as it should
-    places = differences + 256 * np.arange(len(images))[:, None]
+    differences = images[..., 1:] - images[..., :-1]  # uint8 wraps as it should
+    places = differences.reshape(len(images), -1) + 256 * np.arange(len(images))[:, None]
     counts = np.bincount(places.ravel(), minlength=256 * len(images)).reshape(-1, 256)
-    total = max(differences.shape[1], 1)
-    terms = np.where(counts > 0, counts * np.log2(np.maximum(counts, 1)), 0.0).sum(1)
+    total = max(places.shape[1], 1)
+    terms = np.add.reduce(_entropy_terms(total)[counts], axis=1)
     found: Float64Array = np.log2(total) - terms / total
     return found
 
 
+@lru_cache(maxsize=8)
+def _entropy_terms(total: int) -> Float64Array:
+    """n log2 n for each count n = 0..total."""
+    counts = np.arange(total + 1)
+    terms: Float64Array = counts * np.log2(np.maximum(counts, 1))
+    return terms
+
+
+def _regions(total: Float64Array, channels: int) -> dict[str, Float64Array]:
+    """Means over the image and its borders, of sums over channels (N, H, W).
+
+    Grey levels are whole numbers, so that their sums are exact, whatever order a product takes.
+    """
+    masks, sizes = _masks(*total.shape[1:])
+    means = total.reshape(len(total), -1) @ masks / (sizes * channels)
+    return dict(zip(("mean", "top", "bottom", "left", "right"), means.T, strict=True))
+
+
+@lru_cache(maxsize=8)
+def _masks(height: int, width: int) -> tuple[Float64Array, Float64Array]:
+    """(H W, 5), which pixels are of each region, and how many are (5,)."""
+    masks = np.zeros((height, width, 5))
+    masks[..., 0] = 1
+    masks[:BORDER, :, 1] = masks[-BORDER:, :, 2] = 1
+    masks[:, :BORDER, 3] = masks[:, -BORDER:, 4] = 1
+    flat = masks.reshape(-1, 5)
+    return flat, flat.sum(axis=0)
+
+
 def _bands(grey: Float64Array) -> dict[str, Float64Array]:
     rows, columns, rings = _frequencies(*grey.shape[1:])
-    energy = ((rows @ grey @ columns.T) ** 2).reshape(len(grey), -1)
-    means = np.log(energy @ rings + _FLOOR)
+    energy = ((rows @ grey @ columns.T) ** 2).reshape(len(grey), 1, -1)
+    # image by image: a product over the batch sums in another order for another batch
+    means = np.log((energy @ rings)[:, 0] + _FLOOR)
     return {f"band_{i + 1}": means[:, i] for i in range(means.shape[1])}
 
 

@@ -7,6 +7,7 @@ import torch
 
 from model.classifier import GenerativeClassifier
 from model.config import FlowConfig, StageConfig
+from model.statistics import statistics
 
 CONFIGS = {
     "full means": FlowConfig(
@@ -58,3 +59,21 @@ def test_without_a_break(name: str, training: bool) -> None:
             )
             for one, other in zip(gradients, wanted, strict=True):
                 torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_traced_pass_without_a_break(name: str) -> None:
+    """What serving asks a compiled model for: the trace, and the statistics of it."""
+    classifier = perturbed(CONFIGS[name])
+    compiled = torch.compile(classifier, fullgraph=True, dynamic=True, backend="aot_eager")
+    for size in (1, 3):
+        x = torch.rand(size, *classifier.config.input_shape)
+        with torch.inference_mode():
+            found, expected = (net(x, traced=True) for net in (compiled, classifier))
+            (names, values), (wanted_names, wanted) = (
+                statistics(output, classifier) for output in (found, expected)
+            )
+        assert names == wanted_names
+        torch.testing.assert_close(found.trace.ladjs, expected.trace.ladjs)
+        torch.testing.assert_close(found.trace.mean_squares, expected.trace.mean_squares)
+        torch.testing.assert_close(values, wanted, atol=1e-4, rtol=1e-4)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from calibration.calibration import Calibration
 from model.checkpoint import load_model, save_model
 from model.classifier import GenerativeClassifier
 from model.image import InputSpec, UInt8Array
@@ -16,6 +17,7 @@ from service.predictor import Predictor
 from train.data import open_data
 from train.images import Images, load_images
 from train.progress import watch
+from train.scoring import score_images
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +112,31 @@ def test_scores_do_not_depend_on_the_batch(
         ),
         alone,
     )
+
+
+def reference_of_all(bundle: Bundle) -> Calibration:
+    """The bundle's model, calibrated on all training rows: a reference of a thousand."""
+    images = load_images(open_data("digits"), bundle.spec, bundle.class_labels, watch)
+    splits = ["fit" if i % 10 < 3 else "cal" for i in range(len(images))]
+    table = score_images(bundle.checkpoint.classifier, images, splits)
+    return Calibration.fit(table, bound=bundle.calibration.bound)
+
+
+def test_p_values_do_not_depend_on_the_batch(
+    bundle: Bundle, trained: GenerativeClassifier, digits: Images
+) -> None:
+    """Alone, by sevens and by 64: no p-value moves by more than one rank in a thousand."""
+    calibration = reference_of_all(bundle)
+    assert calibration.reference_size > 1000
+    p_values = []
+    for size in (1, 7, 64):
+        parts = [score(trained, digits.pixels[i : i + size]) for i in range(0, len(digits), size)]
+        decided = [calibration.decide(p.logits, p.log_prob, p.statistics) for p in parts]
+        p_values.append(np.concatenate([decisions.p_value for decisions in decided]))
+    assert len(np.unique(p_values[0])) > 100
+    moved = np.abs(np.stack(p_values) - p_values[0])
+    assert moved.max() < 1e-3
+    assert (moved > 0).mean() < 0.02
 
 
 @pytest.mark.parametrize("neighbour", ["black", "white", "noise"])

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from calibration.table import table_to_bytes
+from model.image import InputSpec
 from service import bundle as rooms
 from service.bundle import FILES, MANIFEST, SEAL, Bundle, BundleError, Manifest, seal
 
@@ -89,12 +90,41 @@ def test_other_damage_is_refused_by_name(copied: Path, name: str, damage: str) -
         Bundle.load(copied)
 
 
-def test_another_bundle_s_calibration_is_refused(copied: Path) -> None:
-    path = copied / rooms.CALIBRATION
+@pytest.mark.parametrize("name", ["weights_sha256", "preprocessing_sha256", "dtype"])
+def test_another_model_s_calibration_is_refused(copied: Path, bundle: Bundle, name: str) -> None:
+    """It is bound to the weights, the preprocessing and the dtype that it was fitted for."""
+    path = copied / rooms.CALIBRATION_FILES[0]
     record = json.loads(path.read_bytes())
-    path.write_text(json.dumps(record | {"weights_sha256": "0" * 64}))
+    ours = asdict(bundle.calibration.bound)[name]
+    assert record[name] == ours
+    path.write_text(json.dumps(record | {name: "alien"}))
     reseal(copied)
-    with pytest.raises(BundleError, match=rf"was fitted for weights 0000.*{rooms.MODEL_WEIGHTS}"):
+    with pytest.raises(BundleError) as refused:
+        Bundle.load(copied)
+    said = f"calibration/calibration.json was fitted for {name} alien, but the bundle has {ours}"
+    assert f"{said}: calibrate again" in str(refused.value)
+
+
+def test_what_a_calibration_is_bound_to(bundle: Bundle) -> None:
+    weights = (bundle.path / rooms.MODEL_WEIGHTS).read_bytes()
+    bound = rooms.bound_to(weights, bundle.spec)
+    assert bound == bundle.calibration.bound
+    assert bound.weights_sha256 == bundle.manifest.files[rooms.MODEL_WEIGHTS].sha256
+    assert bound.preprocessing_sha256 == InputSpec(shape=(1, 8, 8), levels=17).digest()
+    assert bound.dtype == bundle.manifest.dtype == "float32"
+    assert next(bundle.checkpoint.classifier.parameters()).dtype == torch.float32
+
+
+def test_a_code_that_treats_images_otherwise_is_refused(
+    copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """First what the manifest says, then, where somebody mends that, what calibration saw."""
+    nearest = {"resize": "stretched to 8 x 8, nearest"}
+    monkeypatch.setattr(InputSpec, "describe", lambda _: nearest)
+    with pytest.raises(BundleError, match=r"manifest.json: preprocessing .*calibrate the model"):
+        Bundle.load(copied)
+    reseal(copied, lambda data: data.update(preprocessing=nearest))
+    with pytest.raises(BundleError, match=r"was fitted for preprocessing_sha256 .*calibrate again"):
         Bundle.load(copied)
 
 
@@ -111,7 +141,12 @@ def test_other_weights_are_refused(copied: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda data: data.update(schema_version=2), "schema_version 2: expected 1"),
+        (lambda data: data.update(schema_version=3), "schema_version 3: expected 2"),
+        (
+            lambda data: data.update(schema_version=1),
+            "schema_version 1: expected 2; calibrate the model again with this version",
+        ),
+        (lambda data: data.update(dtype="bfloat16"), "dtype 'bfloat16', but .*calibrate the model"),
         (lambda data: data.pop("created"), "created"),
         (lambda data: data.update(surprise=1), "surprise"),
         (lambda data: data["files"].pop(rooms.ROWS), "lists no data/rows.bin"),

@@ -46,6 +46,14 @@ def test_inspect_prints_the_card(oodgate: Run, bundle: Bundle) -> None:
     assert code == 0
     for text in (bundle.version, "recipe digits", "17 grey levels", "215 reference rows"):
         assert text in out
+    names = len(bundle.calibration.combined.names)
+    for line in (
+        f"at p <= {bundle.calibration.threshold():.5f} among 215 reference rows (marginal)\n",
+        "\nposterior      temperature scaling, temperature ",
+        "; 95% prediction sets (lac) with q_hat ",
+        f"\nscore          {names} statistics, fitted on 215 rows; smallest supported alpha 0.014\n",
+    ):
+        assert line in out
     code, out, _ = oodgate("inspect", bundle.path, "--json")
     assert out.encode() == (bundle.path / MANIFEST).read_bytes()
 

@@ -51,7 +51,8 @@ def main_table(evaluation: Evaluation) -> Table:
     )
     caption = (
         "The gate against each set; TPR at conformal 1% and 5%: share of strangers with p ≤ .01 "
-        f"and .05. {FPR95_NOTE} Input only: statistics of the pixels, without the network."
+        f"and .05. {FPR95_NOTE} Input only: the same score of statistics of the pixels alone, given "
+        "the predicted class."
     )
     return Table(heads=heads, rows=tuple(rows), caption=caption, strong=strong)
 
