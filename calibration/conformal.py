@@ -59,6 +59,11 @@ def smallest_alpha(n: int, delta: float, min_rank: int = 1) -> float:
     return alpha
 
 
+def rounded_up(alpha: float) -> float:
+    """To three digits for readers, upwards: what is shown as supported is supported."""
+    return float(Context(prec=3, rounding=ROUND_CEILING).create_decimal(alpha))
+
+
 def attained_rank(n: int, alpha: float) -> int:
     """floor((n + 1) alpha): how many of n + 1 ranks p <= alpha takes.
 
@@ -102,7 +107,7 @@ def _largest_rank(n: int, alpha: float, delta: float) -> int:
 
 def _unsupported(n: int, alpha: float, delta: float, min_rank: int) -> str:
     smallest = smallest_alpha(n, delta, min_rank)
-    shown = float(Context(prec=3, rounding=ROUND_CEILING).create_decimal(smallest))
+    shown = rounded_up(smallest)
     remedy = (
         f"the smallest supported alpha is {shown if shown < 1 else smallest!r}"
         if smallest < 1

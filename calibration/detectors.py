@@ -1,7 +1,6 @@
 """Scores that strangers are told by, beside the gate's own: what each has to be held against.
 
-All are fitted on the calibration's fit rows alone (where it has none, on the train rows, as the
-gate is) and read off the score table.
+All are fitted on the calibration's fit rows alone, and read off the score table.
 ``input_statistics`` and ``flow_statistics`` are the combined score of these statistics only, with
 the same densities given the predicted class, so that a network earns its place by what it adds.
 DoSE is the density of statistics estimation of Morningstar et al. (AISTATS 2021) in its simplest
@@ -23,6 +22,7 @@ from scipy.stats import gaussian_kde
 from calibration.arrays import FloatArray
 from calibration.calibration import Calibration
 from calibration.combined_score import LOG_PROB, CombinedScore
+from calibration.errors import CalibrationError
 from calibration.posterior import rows_of
 from calibration.table import floats_of, logits_of, statistics_of
 
@@ -47,8 +47,16 @@ class Detector:
 
 
 def fit_detectors(calibration: Calibration) -> tuple[Detector, ...]:
-    """The detectors in the order of a report, the gate last."""
-    fit = _fit_rows(calibration.table)
+    """The detectors in the order of a report, the gate last.
+
+    Raises ``CalibrationError`` for a calibration without fit rows.
+    """
+    fit = calibration.table.filter(pa.array(rows_of(calibration.table, "fit")))
+    if not fit.num_rows:
+        raise CalibrationError(
+            "the calibration has no fit rows, which what the gate is held against is fitted on: "
+            "calibrate on more rows"
+        )
     names = calibration.combined.names
     inputs = [name for name in names if name.startswith(INPUT_PREFIX)]
     flow = [name for name in names if not name.startswith(INPUT_PREFIX)]
@@ -63,11 +71,6 @@ def fit_detectors(calibration: Calibration) -> tuple[Detector, ...]:
         "gate": ("the gate", partial(_gate, calibration)),
     }
     return tuple(Detector(name=n, title=title, score=score) for n, (title, score) in made.items())
-
-
-def _fit_rows(table: pa.Table) -> pa.Table:
-    split = "fit" if rows_of(table, "fit").any() else "train"
-    return table.filter(pa.array(rows_of(table, split)))
 
 
 def values_of(table: pa.Table) -> dict[str, FloatArray]:
@@ -107,7 +110,8 @@ def _max_probability(calibration: Calibration, table: pa.Table) -> FloatArray:
 def _dose(fit: pa.Table) -> Score:
     """-sum of log densities over three statistics; NaN where one is not finite."""
     known = _dose_values(values_of(fit))
-    kernels = {name: gaussian_kde(column) for name, column in known.items() if np.ptp(column) > 0}
+    least = np.finfo(np.float64).tiny  # of a variance: below, there is none to speak of
+    kernels = {name: gaussian_kde(x) for name, x in known.items() if x.var() > least}
     floors = {name: DOSE_FLOOR * float(k(k.dataset[0]).max()) for name, k in kernels.items()}
 
     def score(table: pa.Table) -> FloatArray:

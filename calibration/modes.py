@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -138,7 +139,7 @@ class Ranking:
 
     def thresholds(self, alpha: float) -> FloatArray:
         """What the p-value of each predicted class is held against at ``alpha``, (K,)."""
-        rank, size = self._bounds(alpha)
+        rank, size = _bounds(self, alpha)
         return np.broadcast_to(rank / (size + 1), (self.classes,)).copy()
 
     def rank(self, scores: npt.ArrayLike, predicted: npt.ArrayLike) -> tuple[IntArray, IntArray]:
@@ -168,7 +169,7 @@ class Ranking:
             levels, which = asked.ravel()[:1], np.zeros(asked.shape, dtype=np.int64)
         else:
             levels, which = np.unique(asked, return_inverse=True)  # each bound is found once
-        bounds = np.array([self._bounds(level) for level in levels.tolist()], dtype=np.int64)
+        bounds = np.array([_bounds(self, level) for level in levels.tolist()], dtype=np.int64)
         picked = bounds.reshape(-1, 2, len(self.steps))[which.reshape(asked.shape), :, own]
         limit, among = picked[:, 0], picked[:, 1]
         return Judged(
@@ -210,7 +211,7 @@ class Ranking:
         except UnsupportedAlphaError as error:
             raise UnsupportedAlphaError(f"mode {self.mode}{source}: {error}") from None
 
-    def _bounds(self, alpha: float) -> tuple[IntArray, IntArray]:
+    def _search_bounds(self, alpha: float) -> tuple[IntArray, IntArray]:
         """Largest rejected rank and its size, both (1,) or, in mode predicted_class, (K,)."""
         ranks = self._pac_ranks(alpha)
         if self.mode != LABEL_SHIFT_SAFE:
@@ -240,6 +241,17 @@ class Ranking:
         return values, own
 
 
+def check_mode(mode: str) -> None:
+    """Raise ``CalibrationError`` for a word that is no mode."""
+    if mode not in MODES:
+        raise CalibrationError(f"mode: found {mode!r}, expected one of {', '.join(MODES)}")
+
+
+@lru_cache(maxsize=256)  # a request may bring its own alpha; most bring the same few
+def _bounds(ranking: Ranking, alpha: float) -> tuple[IntArray, IntArray]:
+    return ranking._search_bounds(alpha)
+
+
 def ranking(
     mode: str,
     scores: npt.ArrayLike,
@@ -255,8 +267,7 @@ def ranking(
     ``delta`` in (0, 1): see ``Ranking``. Raises ``CalibrationError`` for rows that do not fit and
     where a class has none to be ranked among.
     """
-    if mode not in MODES:
-        raise CalibrationError(f"mode: found {mode!r}, expected one of {', '.join(MODES)}")
+    check_mode(mode)
     values, own = _aligned(scores, "predicted", predicted)
     _, truth = _aligned(scores, "labels", labels)
     smallest_alpha(len(values), delta)  # refuses a delta that is none

@@ -40,12 +40,7 @@ class Posterior:
             raise CalibrationError(f"temperature: found {self.temperature!r}, expected above 0")
         if not 0 <= self.q_hat <= 1:
             raise CalibrationError(f"q_hat: found {self.q_hat!r}, expected a number in [0, 1]")
-        if not 0 < self.set_level < 1:
-            raise CalibrationError(f"set_level: found {self.set_level!r}, expected in (0, 1)")
-        if self.set_method not in SET_METHODS:
-            raise CalibrationError(
-                f"set_method: found {self.set_method!r}, expected {' or '.join(SET_METHODS)}"
-            )
+        check_options(self.method, self.set_method, self.set_level)
 
     @classmethod
     def fit(cls, rows: pa.Table, *, method: str, set_method: str, set_level: float) -> Posterior:
@@ -53,10 +48,7 @@ class Posterior:
 
         Split in two because q_hat's promise needs a posterior that has not seen its rows.
         """
-        if method not in POSTERIOR_METHODS:
-            raise CalibrationError(
-                f"posterior: found {method!r}, expected {' or '.join(POSTERIOR_METHODS)}"
-            )
+        check_options(method, set_method, set_level)
         logits, (labels, _) = logits_of(rows), labels_of(rows)
         fit, cal = rows_of(rows, "fit"), rows_of(rows, "cal")
         temperature = fit_temperature(logits[fit], labels[fit])
@@ -82,6 +74,18 @@ class Posterior:
     def sets(self, posterior: FloatArray) -> BoolArray:
         """The prediction sets of posteriors (N, K), never empty."""
         return prediction_sets(posterior, self.q_hat, self.set_method)
+
+
+def check_options(method: str, set_method: str, set_level: float) -> None:
+    """Raise ``CalibrationError`` for words and a level that there are not."""
+    for name, found, expected in (
+        ("posterior", method, POSTERIOR_METHODS),
+        ("set_method", set_method, SET_METHODS),
+    ):
+        if found not in expected:
+            raise CalibrationError(f"{name}: found {found!r}, expected {' or '.join(expected)}")
+    if not 0 < set_level < 1:
+        raise CalibrationError(f"set_level: found {set_level!r}, expected in (0, 1)")
 
 
 def missing_labels(rows: pa.Table) -> str:

@@ -86,7 +86,7 @@ def _complexity(images: UInt8Array) -> Float64Array:
 @lru_cache(maxsize=8)
 def _entropy_terms(total: int) -> Float64Array:
     """n log2 n for each count n = 0..total."""
-    counts = np.arange(total + 1)
+    counts = np.arange(total + 1, dtype=np.float64)
     terms: Float64Array = counts * np.log2(np.maximum(counts, 1))
     return terms
 

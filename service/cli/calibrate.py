@@ -74,7 +74,9 @@ def calibrate(
     """
     import numpy as np
 
-    from calibration.conformal import pac_rank
+    from calibration.conformal import pac_rank, rounded_up
+    from calibration.modes import check_mode
+    from calibration.posterior import check_options
     from calibration.selection import select_rows
     from service.bundle import refuse_existing, seal
     from service.cli.held_out import (
@@ -91,6 +93,8 @@ def calibrate(
 
     refuse_existing(out)
     refuse_without_test(test, flow, baseline)
+    check_mode(mode)
+    check_options(posterior, sets, set_level)
     rows = open_data(data)
     pac_rank(len(rows), alpha, delta)  # what all rows cannot support, no part of them can
     model = open_source(source, bundles)
@@ -124,7 +128,8 @@ def calibrate(
     typer.echo(
         f"bundle {bundle.name} {bundle.version} in {out}: alpha {alpha} is held by rejecting at "
         f"p <= {calibration.threshold():.4f} among {calibration.reference_size} reference rows "
-        f"({mode}; the smallest alpha they support is {calibration.ranking.smallest_alpha:.2g})"
+        f"({mode}; the smallest alpha they support is "
+        f"{rounded_up(calibration.ranking.smallest_alpha)})"
     )
 
 
@@ -237,33 +242,21 @@ def _manifest(
 
 
 def _metrics(calibration: Calibration, model: Source) -> dict[str, Any]:
-    """Figures on calibration rows, and realised rates on fit rows: neither was fitted there.
+    """Figures on calibration rows, which the posterior was not fitted on.
 
-    Temperature comes from the fit rows, so the calibration rows judge it; p-values come from the
-    calibration rows, so the fit rows judge those.
+    Realised rates of the p-value are not among them: S has seen the fit rows, and the calibration
+    rows are its reference; ``--test`` gives them on rows that are neither.
     """
-    import numpy as np
-
-    from calibration.table import floats_of, logits_of, statistics_of
+    from calibration.table import floats_of
     from model.classifier import bits_per_dim
 
-    cal, fit = (_rows(calibration.table, part) for part in ("cal", "fit"))
+    cal = _rows(calibration.table, "cal")
     log_prob = floats_of(cal, "log_prob")
     figures: dict[str, Any] = {
         "bits_per_dim": bits_per_dim(float(log_prob.mean()), model.checkpoint.classifier.config)
     }
     if not calibration.posterior_borrowed:
         figures |= _posterior_metrics(calibration, cal)
-    if fit.num_rows:
-        decided = calibration.decide(logits_of(fit), floats_of(fit, "log_prob"), statistics_of(fit))
-        at_alpha = float(np.mean(decided.p_value <= calibration.alpha))
-        figures["realised"] = {
-            "rows": fit.num_rows,
-            "alpha": calibration.alpha,
-            "p_value_at_most_alpha": at_alpha,
-            "rejected": float(decided.rejected.mean()),
-            "abstained": float(decided.abstained.mean()),
-        }
     return figures
 
 

@@ -157,6 +157,8 @@ def _last_epoch(bundle: Bundle) -> str:
 def _promises(bundle: Bundle) -> list[tuple[str, str]]:
     """What it was calibrated to hold, and its figures."""
     manifest, calibration = bundle.manifest, bundle.calibration
+    from calibration.conformal import rounded_up
+
     flow, posterior = bundle.checkpoint.classifier.config, calibration.posterior
     return [
         (
@@ -176,7 +178,7 @@ def _promises(bundle: Bundle) -> list[tuple[str, str]]:
             "score",
             f"{len(calibration.combined.names)} statistics as one, fitted on "
             f"{calibration.combined.rows:,} rows; smallest supported alpha "
-            f"{calibration.ranking.smallest_alpha:.2g}",
+            f"{rounded_up(calibration.ranking.smallest_alpha)}",
         ),
         ("metrics", json.dumps(_rounded(dict(manifest.metrics)))),
         ("flow", json.dumps(flow.to_dict()["stages"])),

@@ -200,6 +200,26 @@ def test_the_most_unusual_statistics_are_named(calibration: Calibration) -> None
         assert p == p_typicality(reference, np.array([40.0]))[0]
 
 
+def test_what_is_named_is_the_most_extreme_with_its_own_p(
+    calibration: Calibration, scores: Scores
+) -> None:
+    """By |normal score|, and p is that of the two-sided test of this statistic alone."""
+    _, log_prob, statistics = scores
+    rounded = {name: values.round() for name, values in statistics.items()}  # many ties
+    named = calibration.combined.names
+    found = calibration.decide(scores[0], log_prob, rounded)
+    normal = calibration.combined({**rounded, "log_prob": log_prob}, scores[0].argmax(axis=1))[-1]
+    extreme = {name: np.abs(normal[:, i]) for i, name in enumerate(named) if name in NAMES}
+    p = {
+        name: p_typicality(calibration.reference.statistics[name], values)
+        for name, values in rounded.items()
+    }
+    for row, own in enumerate(found.unusual):
+        assert [value for _, value in own] == [p[name][row] for name, _ in own]
+        largest = sorted((extreme[name][row] for name in NAMES), reverse=True)[:3]
+        assert [extreme[name][row] for name, _ in own] == largest
+
+
 def test_without_statistics_none_is_unusual() -> None:
     rng = np.random.default_rng(6)
     table = score_table(

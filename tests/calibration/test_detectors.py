@@ -14,6 +14,7 @@ from calibration.arrays import BoolArray, FloatArray
 from calibration.calibration import Calibration
 from calibration.combined_score import LOG_PROB
 from calibration.detectors import Detector, fit_detectors, values_of
+from calibration.errors import CalibrationError
 from calibration.table import STATISTIC_PREFIX, floats_of, logits_of, score_table, statistics_of
 from calibration.temperature import softmax
 from tests.calibration.tables import columns_of, entropy, fit, only, rows, some
@@ -206,13 +207,11 @@ def test_they_are_fitted_on_the_fit_rows_alone(split: str, fresh: pa.Table) -> N
         assert np.array_equal(before.score(fresh), after.score(fresh)), before.name
 
 
-def test_without_fit_rows_they_are_fitted_on_train_rows(fresh: pa.Table) -> None:
-    """As the gate then is, which is of log p(x) alone."""
-    found = fit_detectors(fit(only(rows(), "train", "cal"), posterior_from=fit(rows(seed=9))))
-    scores = {detector.name: detector.score(fresh) for detector in found}
-    assert list(scores) == NAMES
-    assert np.array_equal(scores["flow_statistics"], scores["gate"])
-    assert set(scores["input_statistics"]) == {0}
+def test_without_fit_rows_there_are_none() -> None:
+    """The gate then is of train rows, and what it is held against must not be."""
+    calibration = fit(only(rows(), "train", "cal"), posterior_from=fit(rows(seed=9)))
+    with pytest.raises(CalibrationError, match=r"the calibration has no fit rows, .* calibrate on"):
+        fit_detectors(calibration)
 
 
 def few(count: int) -> BoolArray:
@@ -236,6 +235,24 @@ def test_without_statistics_of_a_kind_all_images_are_alike(changes: dict[str, An
         assert np.isfinite(scores).all()
         if detector.name == "input_statistics":
             assert set(scores) == {0}
+
+
+NOISE = np.random.default_rng(8).normal(size=(2, 1300))
+
+ODD: dict[str, dict[str, Any]] = {
+    "one far outlier": {"log_prob": np.where(np.arange(1300) % 50 == 0, 1e149, NOISE[0])},
+    "almost nothing": {"log_prob": 1e-310 * np.resize([0, 1, 2], 1300)},
+    "nothing": {"log_prob": np.zeros(1300), "statistics": {"input_a": np.zeros(1300)}},
+    "copies": {"log_prob": NOISE[0], "statistics": dict.fromkeys(("ladj", "input_a"), NOISE[0])},
+    "scales": {"log_prob": NOISE[0], "statistics": {"ladj": 1e100 * NOISE[1]}},
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_odd_statistics_break_none(kind: str) -> None:
+    table = rows(**ODD[kind])
+    for detector in fit_detectors(fit(table)):
+        assert np.isfinite(detector.score(table)).all(), detector.name
 
 
 def test_values_by_name_are_those_of_the_table(fresh: pa.Table) -> None:

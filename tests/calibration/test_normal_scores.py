@@ -74,10 +74,10 @@ def test_a_larger_value_never_has_a_smaller_score(known: list[float], values: li
 
 
 @laws
-@given(st.lists(finite, min_size=2, max_size=40, unique=True))
+@given(st.lists(st.integers(-(10**6), 10**6).map(float), min_size=2, max_size=40, unique=True))
 def test_beyond_what_is_known_scores_grow_linearly(known: list[float]) -> None:
     low, high = min(known), max(known)
-    steps = (high - low) * np.arange(1, 5)
+    steps: FloatArray = np.array([(high - low) * step for step in range(1, 5)])
     for values in (low - steps, high + steps):
         found = scores_of(np.array(known), values)
         assert (np.diff(np.abs(found)) > 0).all() or np.abs(found).max() == LARGEST
