@@ -96,7 +96,7 @@ class Calibration:
         error are dropped and counted; every other row needs a split. Where a fit or cal row has no
         label, or there is no fit row, the posterior and its sets come from ``posterior_from``, an
         earlier calibration of the same model and ``set_level``; it is not used otherwise. Without
-        fit rows S is the typicality of log p(x) by the ``train`` rows.
+        fit rows S is that of log p(x) alone, fitted on the ``train`` rows.
 
         Raises ``TableError``, ``UnsupportedAlphaError`` if the cal rows cannot support ``alpha``,
         and ``CalibrationError`` for the rest.
@@ -108,7 +108,10 @@ class Calibration:
                 rows, method=posterior_method, set_method=set_method, set_level=set_level
             )
         elif posterior_from is not None:
-            posterior_from._check_lends(logits_of(rows).shape[1], set_level, bound)
+            asked: dict[str, object] = {"model": bound, "posterior_method": posterior_method}
+            asked |= {"set_method": set_method, "set_level": set_level}
+            asked |= {"classes": logits_of(rows).shape[1]}
+            posterior_from._check_lends(asked)
             posterior = posterior_from.posterior
         else:
             raise CalibrationError(
@@ -179,7 +182,7 @@ class Calibration:
         top, usable = _top(rows), np.isfinite(rows).all(axis=1)
         score, values, normal = self.combined({**statistics, LOG_PROB: density}, top)
         score, density = np.where(usable, score, np.nan), np.where(usable, density, np.nan)
-        judged = self.ranking.judge(score, top, levels)
+        judged = self.ranking.judge(score, posterior.argmax(axis=1), levels)
         return Decisions(
             class_index=posterior.argmax(axis=1),
             posterior=posterior,
@@ -202,20 +205,23 @@ class Calibration:
         named = {name: values[cal] for name, values in statistics_of(self.table).items()}
         scores = self.scores(logits, floats_of(self.table, LOG_PROB)[cal], named)
         truth = np.where(known, labels, -1)[cal]
-        return ranking(self.mode, scores, _top(logits), truth, self.classes, self.delta)
+        predicted = self.posterior(logits).argmax(axis=1)
+        return ranking(self.mode, scores, predicted, truth, self.classes, self.delta)
 
-    def _check_lends(self, classes: int, set_level: float, bound: Bound) -> None:
-        """A posterior belongs to one model, its classes and one level only."""
-        asked = {
-            "model": (self.bound, bound),
-            "classes": (self.classes, classes),
-            "set_level": (self.posterior.set_level, set_level),
+    def _check_lends(self, asked: Mapping[str, object]) -> None:
+        """A posterior belongs to one model and its classes, and is what it is."""
+        mine = {
+            "model": self.bound,
+            "classes": self.classes,
+            "posterior_method": self.posterior.method,
+            "set_method": self.posterior.set_method,
+            "set_level": self.posterior.set_level,
         }
-        for name, (found, expected) in asked.items():
-            if found != expected:
+        for name, expected in asked.items():
+            if mine[name] != expected:
                 raise CalibrationError(
-                    f"posterior_from: found {name} {found!r}, expected {expected!r}; without "
-                    "labels it must be a calibration of the same model at the same level"
+                    f"posterior_from: found {name} {mine[name]!r}, expected {expected!r}; rows "
+                    "without labels take over the posterior and sets of the same model as they are"
                 )
 
     def _check_shapes(
@@ -244,8 +250,8 @@ class Calibration:
 
 
 def _top(logits: FloatArray) -> IntArray:
-    """The class of each row's largest logit, which S and mode ``predicted_class`` go by: the
-    calibrated posterior may name another, by vector scaling."""
+    """The class of each row's largest logit, which S goes by; mode ``predicted_class`` goes by that
+    of the calibrated posterior, which vector scaling may move."""
     return np.asarray(np.where(np.isnan(logits), -np.inf, logits).argmax(axis=1), dtype=np.int64)
 
 

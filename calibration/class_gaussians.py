@@ -5,8 +5,10 @@ but it is no typical *sneaker*. With n_g rows of a group the covariance is
 
     Sigma_g = (n_g S_g + KAPPA P) / (n_g + KAPPA) + RIDGE I
 
-where S_g is the group's own and P the pooled one within groups, itself shrunk by Ledoit and Wolf
-(2004): with few rows a group's shape is the common one, and with very few of all nearly a sphere.
+where S_g is the group's own and P that of all groups together, each row about the mean of its
+group; the last group being that of all rows, half of P is within classes and half about the common
+mean. P is itself shrunk by Ledoit and Wolf (2004): with few rows a group has the common shape, and
+with very few of all nearly a sphere.
 """
 
 from __future__ import annotations

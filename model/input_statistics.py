@@ -1,6 +1,7 @@
 """Statistics of the pixels alone, for the gate: what a stranger shows without any network.
 
-Computed on the CPU in whole numbers and float64, so that every machine finds the same. With x the
+Computed on the CPU in whole numbers and float64, so that every machine finds the same up to the
+steps that ``model.statistics`` rounds to. With x the
 pixels in [0, 255], each statistic is (N,), named ``input_*``:
 
 - ``input_complexity``: entropy of the differences of neighbours in a row, bits, 0 to 8: the length

@@ -72,13 +72,16 @@ class ClassifyResponse(_Part):
         description=f"most probable first; all classes up to {WHOLE_POSTERIOR}, "
         f"else the first {DEFAULT_TOP_K}; `top_k` changes it"
     )
-    prediction_set: list[str] = Field(description="conformal set of labels, never empty")
+    prediction_set: list[str] = Field(
+        description="conformal set of labels, never empty; like the posterior it promises nothing "
+        "where `rejected`"
+    )
     p_value: float = Field(
         ge=0, le=1, description="small = atypical; the image is rejected at or below `threshold`"
     )
     p_typicality: float | None = Field(description="exact two-sided typicality test")
     p_train: float | None = Field(
-        description="fraction of training scores at least as extreme; null if unknown"
+        description="fraction of training scores at least as extreme, a diagnosis; null if unknown"
     )
     alpha: float = Field(description="rate of false rejections that is promised")
     delta: float = Field(description="probability that the promise fails")
@@ -91,7 +94,10 @@ class ClassifyResponse(_Part):
     rejected: bool
     reason: Literal["ambiguous", "atypical_input"] | None
     scores: Scores
-    unusual: list[UnusualStatistic]
+    unusual: list[UnusualStatistic] = Field(
+        description="up to three statistics, the most extreme first, each with its own two-sided "
+        "p-value: a diagnosis, since the smallest of many is no test"
+    )
 
 
 class ErrorResponse(_Part):

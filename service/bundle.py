@@ -83,8 +83,9 @@ class Manifest:
             data = json.loads(content)
             if data["schema_version"] != SCHEMA_VERSION:
                 raise ValueError(
-                    f"schema_version {data['schema_version']}: expected {SCHEMA_VERSION}; "
-                    "calibrate the model again with this version"
+                    f"schema_version {data['schema_version']}: expected {SCHEMA_VERSION}; made by "
+                    "another version, so calibrate the checkpoint that it was made from again, or "
+                    "install that version"
                 )
             files = {path: FileSeal(**seal) for path, seal in data["files"].items()}
             shape = tuple(data["input_shape"])

@@ -27,26 +27,30 @@ def calibrate(
     data: Annotated[str, typer.Option(help=DATA_HELP)],
     out: Annotated[Path, typer.Option(help="Folder of the new bundle; must not exist.")],
     alpha: Annotated[
-        float, typer.Option(help="Largest share of typical images that may be rejected.")
-    ] = 0.05,
-    delta: Annotated[float, typer.Option(help="Chance that the share exceeds alpha.")] = 0.05,
+        float | None, typer.Option(help="Largest share of typical images that may be rejected.")
+    ] = None,
+    delta: Annotated[
+        float | None, typer.Option(help="Chance that the share exceeds alpha.")
+    ] = None,
     mode: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="For whom alpha holds: marginal (all images together), predicted_class (within "
             "each predicted class) or label_shift_safe (within each true class, whatever their "
             "shares)."
         ),
-    ] = "marginal",
+    ] = None,
     posterior: Annotated[
-        str, typer.Option(help="temperature, or vector: a weight and an offset for each class too.")
-    ] = "temperature",
+        str | None,
+        typer.Option(help="temperature, or vector: a weight and an offset for each class too."),
+    ] = None,
     sets: Annotated[
-        str, typer.Option(help="Prediction sets: lac (smallest) or aps (larger where it is hard).")
-    ] = "lac",
+        str | None,
+        typer.Option(help="Prediction sets: lac (smallest) or aps (larger where it is hard)."),
+    ] = None,
     set_level: Annotated[
-        float, typer.Option(help="Chance that a prediction set holds the true class.")
-    ] = 0.95,
+        float | None, typer.Option(help="Chance that a prediction set holds the true class.")
+    ] = None,
     name: Annotated[str, typer.Option(help="The model's name; default: the recipe's.")] = "",
     test: Annotated[
         str,
@@ -68,15 +72,13 @@ def calibrate(
     """Fit temperature and p-values on images the model has not seen, and seal a bundle.
 
     With the training DATA exactly the rows held out then are used; of other DATA all rows, but
-    never one that was trained on. Images without labels will do to recalibrate a bundle: its
-    temperature and prediction sets are then kept. Figures on --test go into the bundle's manifest
-    and decide nothing. Next: oodgate serve.
+    never one that was trained on. A bundle that is recalibrated keeps what no flag says otherwise.
+    Images without labels will do for that: its posterior and prediction sets are then kept.
+    Figures on --test go into the bundle's manifest and decide nothing. Next: oodgate serve.
     """
     import numpy as np
 
-    from calibration.conformal import pac_rank, rounded_up
-    from calibration.modes import check_mode
-    from calibration.posterior import check_options
+    from calibration.conformal import pac_rank
     from calibration.selection import select_rows
     from service.bundle import refuse_existing, seal
     from service.cli.held_out import (
@@ -85,6 +87,7 @@ def calibrate(
         refuse_without_test,
         summary,
     )
+    from service.cli.promise import promise
     from service.cli.source import open_source
     from train.data import open_data
     from train.images import load_images
@@ -93,11 +96,20 @@ def calibrate(
 
     refuse_existing(out)
     refuse_without_test(test, flow, baseline)
-    check_mode(mode)
-    check_options(posterior, sets, set_level)
-    rows = open_data(data)
-    pac_rank(len(rows), alpha, delta)  # what all rows cannot support, no part of them can
     model = open_source(source, bundles)
+    asked = _asked(
+        model,
+        alpha=alpha,
+        delta=delta,
+        mode=mode,
+        posterior_method=posterior,
+        set_method=sets,
+        set_level=set_level,
+    )
+    rows = open_data(data)
+    pac_rank(
+        len(rows), asked["alpha"], asked["delta"]
+    )  # what all rows cannot support, no part of them can
     checkpoint = model.checkpoint
     rows, left_out = of_known_classes(rows, model.training)
     if left_out:
@@ -109,14 +121,6 @@ def calibrate(
     tested = open_held_out(test, flow, baseline, model, used)
     if tested:
         typer.echo(tested.describe())
-    asked = {
-        "alpha": alpha,
-        "delta": delta,
-        "mode": mode,
-        "posterior_method": posterior,
-        "set_method": sets,
-        "set_level": set_level,
-    }
     calibration = _fit(model, images, selection, asked)
     metrics = _metrics(calibration, model)
     if tested:
@@ -125,12 +129,38 @@ def calibrate(
     record = _record(model, images, selection, calibration)
     manifest = _manifest(model, data, name, metrics, record, selection)
     bundle = seal(out, manifest, _contents(model, calibration, record))
-    typer.echo(
-        f"bundle {bundle.name} {bundle.version} in {out}: alpha {alpha} is held by rejecting at "
-        f"p <= {calibration.threshold():.4f} among {calibration.reference_size} reference rows "
-        f"({mode}; the smallest alpha they support is "
-        f"{rounded_up(calibration.ranking.smallest_alpha)})"
-    )
+    typer.echo(f"bundle {bundle.name} {bundle.version} in {out}: {promise(calibration)}")
+
+
+#: What is asked of a calibration where neither a flag nor an earlier calibration says.
+DEFAULTS: dict[str, Any] = {
+    "alpha": 0.05,
+    "delta": 0.05,
+    "mode": "marginal",
+    "posterior_method": "temperature",
+    "set_method": "lac",
+    "set_level": 0.95,
+}
+
+
+def _asked(model: Source, **given: Any) -> dict[str, Any]:
+    """What was given, else as the bundle that is recalibrated has it, else ``DEFAULTS``.
+
+    Raises ``CalibrationError`` for words and levels that there are not, before anything is scored.
+    """
+    from calibration.modes import check_mode
+    from calibration.posterior import check_options
+
+    before: dict[str, Any] = {}
+    if model.prior is not None:
+        prior, posterior = model.prior, model.prior.posterior
+        before = {"alpha": prior.alpha, "delta": prior.delta, "mode": prior.mode}
+        before |= {"posterior_method": posterior.method, "set_method": posterior.set_method}
+        before |= {"set_level": posterior.set_level}
+    asked = DEFAULTS | before | {name: v for name, v in given.items() if v is not None}
+    check_mode(asked["mode"])
+    check_options(asked["posterior_method"], asked["set_method"], asked["set_level"])
+    return asked
 
 
 def _say_selection(selection: Selection, total: int) -> None:

@@ -157,16 +157,11 @@ def _last_epoch(bundle: Bundle) -> str:
 def _promises(bundle: Bundle) -> list[tuple[str, str]]:
     """What it was calibrated to hold, and its figures."""
     manifest, calibration = bundle.manifest, bundle.calibration
-    from calibration.conformal import rounded_up
+    from service.cli.promise import promise
 
     flow, posterior = bundle.checkpoint.classifier.config, calibration.posterior
     return [
-        (
-            "promise",
-            f"at most {calibration.alpha:.2%} of typical images rejected, with confidence "
-            f"{1 - calibration.delta:.2%}: reject at p <= {calibration.threshold():.5f} among "
-            f"{calibration.reference_size:,} reference rows ({calibration.mode})",
-        ),
+        ("promise", promise(calibration)),
         (
             "posterior",
             f"{posterior.method} scaling, temperature {posterior.temperature:.3f}; "
@@ -177,8 +172,7 @@ def _promises(bundle: Bundle) -> list[tuple[str, str]]:
         (
             "score",
             f"{len(calibration.combined.names)} statistics as one, fitted on "
-            f"{calibration.combined.rows:,} rows; smallest supported alpha "
-            f"{rounded_up(calibration.ranking.smallest_alpha)}",
+            f"{calibration.combined.rows:,} rows",
         ),
         ("metrics", json.dumps(_rounded(dict(manifest.metrics)))),
         ("flow", json.dumps(flow.to_dict()["stages"])),

@@ -242,10 +242,10 @@ def test_a_calibration_of_other_classes_does_not_lend() -> None:
         ({"alpha": 0.001}, UnsupportedAlphaError, r"alpha 0.001 is too small for n = 600"),
         ({"alpha": 1.0}, UnsupportedAlphaError, r"alpha 1.0 is not between 0 and 1"),
         ({"delta": 0.0}, CalibrationError, r"delta: found 0.0, expected a number between 0 and 1"),
-        ({"set_level": 1.0}, CalibrationError, r"level: found 1.0, expected a number between"),
+        ({"set_level": 1.0}, CalibrationError, r"set_level: found 1.0, expected in"),
         ({"mode": "by-class"}, CalibrationError, r"mode: found 'by-class', expected one of marg"),
         ({"posterior_method": "x"}, CalibrationError, r"posterior: found 'x', expected temperatu"),
-        ({"set_method": "x"}, CalibrationError, r"set method: found 'x', expected one of lac, aps"),
+        ({"set_method": "x"}, CalibrationError, r"set_method: found 'x', expected lac or aps"),
         ({"mode": PREDICTED_CLASS, "alpha": 0.01}, UnsupportedAlphaError, r"limited by class \d"),
     ],
 )

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
+from calibration.conformal import rounded_up
 from calibration.table import floats_of, logits_of, read_table, statistics_of, write_table
 from model.classifier import GenerativeClassifier
 from model.image import UInt8Array
@@ -49,7 +50,7 @@ def test_a_mode_is_kept_and_said(
     assert made.calibration.mode == mode
     assert ranking.sizes.sum() == 215
     assert len(ranking.sizes) == 10
-    line = f"({mode}; the smallest alpha they support is {ranking.smallest_alpha:.2g})"
+    line = f"({mode}; the smallest alpha they support is {rounded_up(ranking.smallest_alpha)})"
     assert line in said
     _, card, _ = oodgate("inspect", out)
     assert f"among 215 reference rows ({mode})\n" in card
@@ -139,7 +140,7 @@ def test_adaptive_sets_of_their_own_level(
 REFUSED = {
     "--mode": ("nope", "mode: found 'nope', expected one of marginal, predicted_class"),
     "--posterior": ("nope", "posterior: found 'nope', expected temperature or vector"),
-    "--sets": ("nope", "set method: found 'nope', expected one of lac, aps"),
+    "--sets": ("nope", "set_method: found 'nope', expected lac or aps"),
     "--set-level": ("1", "1.0"),
 }
 
@@ -240,5 +241,5 @@ def test_a_bundle_of_an_earlier_version_is_refused(
     code, _, err = oodgate(*command.format(old, old).split())
     assert code == 2
     assert "error: " in err
-    assert "schema_version 1: expected 2; calibrate the model again with this version" in err
+    assert "schema_version 1: expected 2; made by another version" in err
     assert len(err.strip().splitlines()) == 1
