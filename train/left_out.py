@@ -23,11 +23,13 @@ def training_rows(config: TrainConfig) -> tuple[ImageRows, tuple[str, ...]]:
     return labelled(without_classes(open_data(config.data), config.leave_out))
 
 
-def without_classes(rows: ImageRows, names: Sequence[str]) -> ImageRows:
+def without_classes(
+    rows: ImageRows, names: Sequence[str], fewest: int = FEWEST_CLASSES
+) -> ImageRows:
     """The rows of other classes than ``names``, numbered anew; those without a label stay.
 
-    Raises ``DataError`` for a name that is no class of the rows, and where fewer than two classes
-    would be left.
+    Raises ``DataError`` for a name that is no class of the rows, and where fewer than ``fewest``
+    classes would be left.
     """
     if not names:
         return rows
@@ -39,10 +41,10 @@ def without_classes(rows: ImageRows, names: Sequence[str]) -> ImageRows:
             f"{list(labels)[:20]}"
         )
     left = len(labels) - len(set(names))
-    if left < FEWEST_CLASSES:
+    if left < fewest:
         raise DataError(
             f"{rows.spec}: {left} of its {len(labels)} classes would be left, expected "
-            f"{FEWEST_CLASSES} at least: leave out fewer"
+            f"{fewest} at least: leave out fewer"
         )
     return _without(rows, labels, names)
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, JpegImagePlugin
+from PIL import ExifTags, Image, JpegImagePlugin
 
 from model.image import FORMATS, ImageError, InputSpec, UInt8Array, decode
 from train import changes
@@ -33,6 +33,9 @@ SEED = 0
 
 #: What strangers are stored as where DATA is stored without loss.
 LOSSLESS = ("PNG", "BMP", "TIFF")
+
+#: Values of the EXIF orientation that swap width and height.
+SIDEWAYS = (5, 6, 7, 8)
 
 #: Where other sets lie in the folder of sets, and what torchvision calls them.
 DIGITS = ("mnist/test.parquet", "mnist:test")
@@ -68,6 +71,11 @@ class Encoding:
     shape: tuple[int, int, int]
     options: Mapping[str, Any]
 
+    @property
+    def lossy(self) -> bool:
+        """Whether encoding changes pixels."""
+        return bool(self.options["format"] == "JPEG")
+
     def encode(self, pixels: UInt8Array) -> bytes:
         """Pixels (C, H, W) of any size as a file."""
         buffer = io.BytesIO()
@@ -93,11 +101,17 @@ def far13(data: str, strangers: Path | None = None) -> dict[str, ImageRows]:
     digits = _other(source.spec, DIGITS, strangers)
     place = PHOTOGRAPHS if encoding.shape[0] == 1 else LARGE_PHOTOGRAPHS
     photographs = _other(source.spec, place, strangers)
-    count = min(COUNT, len(source))
-    own = tuple(_drawn(source, count))  # read once for ten sets
-    kept = replace(source, size=count, read=lambda: iter(own))
+    kept = own_rows(source)
+    count, own = len(kept), tuple(kept)  # read once for ten sets
+    kept = replace(kept, read=lambda: iter(own))
     others = {name: photographs if name == "other-photos" else digits for name in OTHERS}
     return {name: _changed(name, others.get(name, kept), count, encoding) for name in NAMES}
+
+
+def own_rows(source: ImageRows) -> ImageRows:
+    """The rows of DATA that far13 changes, in their order."""
+    count = min(COUNT, len(source))
+    return replace(source, size=count, read=lambda: _drawn(source, count), read_labels=None)
 
 
 def all_strangers(spec: str, data: str, strangers: Path | None = None) -> ImageRows:
@@ -132,21 +146,68 @@ def encoding_of(rows: ImageRows) -> Encoding:
     if first is None:
         raise DataError(f"{rows.spec}: found no images, expected some to make strangers from")
     _decoded(rows.spec, first, (1, 1, 1))  # so that nothing below meets a damaged file
-    image = Image.open(io.BytesIO(first.image), formats=FORMATS)
-    if isinstance(image, JpegImagePlugin.JpegImageFile):
-        tables = [image.quantization[i] for i in sorted(image.quantization)]
-        subsampling = JpegImagePlugin.get_sampling(image)
-        options = {"format": "JPEG", "qtables": tables, "subsampling": subsampling}
-    elif image.format in LOSSLESS:
-        options = {"format": "PNG", "compress_level": 1}
-    else:
+    image = _opened(first)
+    options = _options(image)
+    if options is None:
         raise DataError(
             f"{rows.spec}: {first.id} is {image.format}, whose loss cannot be repeated in "
             f"strangers: expected JPEG or one of {', '.join(LOSSLESS)}; convert the images"
         )
+    return Encoding(shape=_shape(image), options=options)
+
+
+def alike(rows: ImageRows, encoding: Encoding) -> bool:
+    """Whether all rows have the size and colour of ``encoding`` and are JPEG if it is.
+
+    JPEG of other quality passes. Reads headers alone; a file that cannot be opened is not alike.
+    """
+    try:
+        return all(
+            _shape(image) == encoding.shape
+            and isinstance(image, JpegImagePlugin.JpegImageFile) == encoding.lossy
+            for image in map(_opened, rows)
+        )
+    except Exception:  # whatever a decoder raises on hostile bytes
+        return False
+
+
+def stored_like(rows: ImageRows, encoding: Encoding) -> ImageRows:
+    """The rows at the size and colour of ``encoding`` and stored so; what is already stays.
+
+    A row that cannot be decoded raises ``DataError`` on reading.
+    """
+
+    def read() -> Iterator[Row]:
+        for row in rows:
+            pixels = _decoded(rows.spec, row, encoding.shape)  # first, for a damaged file
+            image = _opened(row)
+            if _shape(image) != encoding.shape or _options(image) != encoding.options:
+                row = replace(row, image=encoding.encode(pixels))
+            yield row
+
+    return replace(rows, read=read, read_labels=rows.labels)
+
+
+def _opened(row: Row) -> Image.Image:
+    """The image, of which the header alone is read."""
+    return Image.open(io.BytesIO(row.image), formats=FORMATS)
+
+
+def _options(image: Image.Image) -> dict[str, Any] | None:
+    """What Pillow's ``save`` takes to store images as this one; None where its loss is unknown."""
+    if isinstance(image, JpegImagePlugin.JpegImageFile):
+        tables = [image.quantization[i] for i in sorted(image.quantization)]
+        subsampling = JpegImagePlugin.get_sampling(image)
+        return {"format": "JPEG", "qtables": tables, "subsampling": subsampling}
+    return {"format": "PNG", "compress_level": 1} if image.format in LOSSLESS else None
+
+
+def _shape(image: Image.Image) -> tuple[int, int, int]:
+    """(C, H, W) of the image as it is decoded, from its header."""
     grey = image.mode in GREY_MODES or image.mode.startswith("I;16")
-    width, height = ImageOps.exif_transpose(image).size
-    return Encoding(shape=(1 if grey else 3, height, width), options=options)
+    turned = image.getexif().get(ExifTags.Base.Orientation) in SIDEWAYS
+    width, height = reversed(image.size) if turned else image.size
+    return (1 if grey else 3, height, width)
 
 
 def _other(spec: str, place: tuple[str, str | None], strangers: Path | None) -> ImageRows:

@@ -5,8 +5,8 @@ scores the bundle keeps, are split anew into fit and calibration rows. Four part
 of its own:
 
 - realised: share of test rows with p_value <= alpha over random splits, in the interval that a
-  perfect gate stays inside, Bonferroni over all cells; per class in mode label_shift_safe,
-  one-sided
+  perfect gate stays inside; per class in mode label_shift_safe, one-sided; Bonferroni over all
+  cells of both
 - promise: share rejected over calibrations drawn from a known population, which may exceed alpha
   in a share delta of them
 - batch: how far another batch size moves a p-value
@@ -30,7 +30,8 @@ from scipy.stats import betabinom
 
 from calibration.arrays import FloatArray
 from calibration.calibration import Calibration
-from calibration.conformal import beta_binomial_interval, pac_rank
+from calibration.conformal import attained_rank, beta_binomial_interval, pac_rank
+from calibration.errors import CalibrationError
 from calibration.modes import LABEL_SHIFT_SAFE, MARGINAL
 from calibration.posterior import rows_of
 from calibration.rows import is_in
@@ -75,33 +76,51 @@ def _images(bundle: Bundle, data: str) -> Images:
 
 def realised(calibration: Calibration, fresh: pa.Table) -> None:
     """Rates at each alpha over random splits of the held-out rows into fit and cal."""
-    cells = SPLITS * len(ALPHAS)
-    for seed in range(SPLITS):
-        made = resplit(calibration, seed, MARGINAL)
-        p, n = p_values(made, fresh), made.reference_size
-        for alpha in ALPHAS:
-            rank = int(np.floor((n + 1) * alpha + 1e-9))
-            low, high = beta_binomial_interval(len(p), rank, n, 1 - (1 - LEVEL) / cells)
-            count = int((p <= alpha).sum())
-            said = "inside" if low <= count <= high else "OUTSIDE"
-            print(
-                f"split {seed}, p <= {alpha}: {count / len(p):.4f}, {said} {low / len(p):.4f} "
-                f"to {high / len(p):.4f}"
-            )
-    for seed in range(SPLITS):
-        by_class(resplit(calibration, seed, LABEL_SHIFT_SAFE), fresh, seed)
+    parts = {MARGINAL: over_all, LABEL_SHIFT_SAFE: by_class}
+    for mode, part in parts.items():
+        for seed in range(SPLITS):
+            try:
+                made = resplit(calibration, seed, mode)
+            except CalibrationError as error:
+                print(f"split {seed}, {mode}: {error}")
+                continue
+            part(made, fresh, seed)
+
+
+def level_of(made: Calibration) -> float:
+    """Of one cell, where all cells of all splits hold together with ``LEVEL``: over all rows and
+    in each class, at each alpha."""
+    return 1 - (1 - LEVEL) / (SPLITS * len(ALPHAS) * (1 + made.classes))
+
+
+def over_all(made: Calibration, fresh: pa.Table, seed: int) -> None:
+    """Two-sided: in mode marginal the count lies where a perfect gate's does."""
+    p, n = p_values(made, fresh), made.reference_size
+    for alpha in ALPHAS:
+        rank = attained_rank(n, alpha)
+        if not rank:
+            print(f"split {seed}, p <= {alpha}: no rank among {n} rows is as small")
+            continue
+        low, high = beta_binomial_interval(len(p), rank, n, level_of(made))
+        count = int((p <= alpha).sum())
+        said = "inside" if low <= count <= high else "OUTSIDE"
+        print(
+            f"split {seed}, p <= {alpha}: {count / len(p):.4f}, {said} {low / len(p):.4f} "
+            f"to {high / len(p):.4f}"
+        )
 
 
 def by_class(made: Calibration, fresh: pa.Table, seed: int) -> None:
     """One-sided: in mode label_shift_safe no class is rejected more often than a perfect gate's."""
     p, labels = p_values(made, fresh), labels_of(fresh)[0]
-    cells = SPLITS * len(ALPHAS) * made.classes
     worst, outside = 0.0, []
     for alpha in ALPHAS:
         for k, n in enumerate(made.ranking.sizes.tolist()):
             own = p[labels == k]
-            rank = int(np.floor((n + 1) * alpha + 1e-9))
-            most = int(betabinom(len(own), rank, n + 1 - rank).ppf(1 - (1 - LEVEL) / cells))
+            rank = attained_rank(n, alpha)
+            if not rank or not len(own):
+                continue
+            most = int(betabinom(len(own), rank, n + 1 - rank).ppf(level_of(made)))
             count = int((own <= alpha).sum())
             worst = max(worst, count / len(own) / alpha)
             if count > most:
@@ -147,7 +166,11 @@ def promise(calibration: Calibration, fresh: pa.Table) -> None:
     )
     n, rng = calibration.reference_size, np.random.default_rng(0)
     for alpha in ALPHAS:
-        limit = pac_rank(n, alpha, calibration.delta)
+        try:
+            limit = pac_rank(n, alpha, calibration.delta)
+        except CalibrationError as error:
+            print(f"promise: {error}")
+            continue
         held = []
         for _ in range(CALIBRATIONS):
             drawn = np.sort(rng.choice(population, n))

@@ -230,6 +230,35 @@ def test_far13(oodgate: Run, bundle_dir: Path, tmp_path: Path) -> None:
     assert "mean of 13 (far13)" in said
 
 
+def test_far13_of_images_that_the_model_has_seen(
+    oodgate: Run, bundle_dir: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "sets"
+    for name, size in {"mnist": (28, 28), "cifar10": (32, 32, 3)}.items():
+        _write_set(root / name / "test.parquet", size)
+    words = ("--id", "digits:test", "--ood", "far13:digits", "--strangers", root, "--limit", 30)
+    code, _, err = oodgate("evaluate", bundle_dir, *words, "--out", tmp_path / "out")
+    assert code == 2
+    assert "1,437 of the 1,437 images that far13 is made from were trained, fitted or" in err
+    assert "name the test split" in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_strangers_beside_known_images_in_jpeg(
+    oodgate: Run, bundle_dir: Path, noise: Path, tmp_path: Path
+) -> None:
+    """What was done to them is beside the set, for people and for programs."""
+    known, out = tmp_path / "known", tmp_path / "out"
+    known.mkdir()
+    for i, row in zip(range(40), open_data("digits:test"), strict=False):
+        Image.open(io.BytesIO(row.image)).save(known / f"{i}.jpg", quality=90)
+    code, _, err = oodgate("evaluate", bundle_dir, "--id", known, "--ood", noise, "--out", out)
+    assert code == 0, err
+    (pair,) = json.loads((out / "evaluation.json").read_bytes())["pairs"]
+    assert pair["note"] == "stored as the first known image is, JPEG of 8 x 8 pixels"
+    assert f"{pair['note']}." in (out / "evaluation.md").read_text()
+
+
 def test_classes_left_out_are_strangers(oodgate: Run, without_dir: Path, tmp_path: Path) -> None:
     code, _, err = oodgate("evaluate", without_dir, "--id", "digits:test", "--out", tmp_path / "o")
     assert code == 0, err

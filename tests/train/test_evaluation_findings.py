@@ -7,10 +7,11 @@ from dataclasses import replace
 import pytest
 
 from calibration.detection import Rate
+from calibration.modes import LABEL_SHIFT_SAFE, MARGINAL
 from train.evaluation.findings import bad_news
 from train.evaluation.measure import Evaluation, KnownSet
 from train.evaluation.pairs import Found, Pair
-from train.evaluation.posterior import PosteriorFigures
+from train.evaluation.posterior import PosteriorReport
 from train.evaluation.rates import ClassRates, Realised
 from train.evaluation.sets import OTHER
 from train.evaluation.tables import main_table
@@ -18,7 +19,7 @@ from train.evaluation.tables import main_table
 NONE = Rate(count=0, total=0, share=None, low=0, high=1)
 FIVE = Rate(count=50, total=1000, share=0.05, low=0.037, high=0.066)
 MANY = Rate(count=90, total=1000, share=0.09, low=0.073, high=0.109)
-POSTERIOR = PosteriorFigures(
+POSTERIOR = PosteriorReport(
     source="this model",
     accuracy=FIVE,
     nll=0.1,
@@ -45,6 +46,7 @@ def pair(*figures: Found) -> Pair:
         data="odd",
         group=OTHER,
         excluded=None,
+        note=None,
         rows=10,
         refused=0,
         shared=0,
@@ -60,12 +62,15 @@ GOOD = Evaluation(
     detectors={"entropy": "entropy", "input_statistics": "input only", "gate": "the gate"},
     baselines={},
     limit=None,
+    mode=MARGINAL,
     pairs=(pair(found("entropy", 0.9), found("input_statistics", 0.9), found("gate", 0.95)),),
     means=(),
     realised=(Realised(alpha=0.05, rate=FIVE, rank=50, band=(0.03, 0.07)),),
     rejected=FIVE,
     abstained=FIVE,
-    classes=(ClassRates(label="shoe", at=(NONE, FIVE, FIVE), rejected=FIVE, abstained=FIVE),),
+    classes=(
+        ClassRates(label="shoe", at=(NONE, FIVE, FIVE), most=None, rejected=FIVE, abstained=FIVE),
+    ),
     posteriors=(POSTERIOR,),
 )
 
@@ -100,7 +105,7 @@ def test_rates_off() -> None:
     (said,) = bad_news(replace(GOOD, realised=(above,)))
     assert said.startswith("9.00% of the known images have p ≤ 0.05, outside of the 3.00% to 7.00%")
     (said,) = bad_news(replace(GOOD, realised=(replace(above, rank=None, band=None),)))
-    assert "more than alpha beyond chance" in said
+    assert "above alpha by more than the chance in these images" in said
     calm = Realised(alpha=0.05, rate=FIVE, rank=None, band=None)
     assert bad_news(replace(GOOD, realised=(calm,))) == ()
 
@@ -108,7 +113,25 @@ def test_rates_off() -> None:
 def test_a_class_above_alpha() -> None:
     shoe = replace(GOOD.classes[0], at=(NONE, MANY, FIVE))
     (said,) = bad_news(replace(GOOD, classes=(shoe,)))
-    assert said == "Refused more often than alpha 0.05 beyond chance: shoe (9.00%)."
+    assert said == (
+        "Above alpha 0.05 within a class, which mode marginal does not promise: shoe (9.00%)."
+    )
+
+
+@pytest.mark.parametrize(("most", "above"), [(89, True), (90, False)])
+def test_a_class_above_what_is_promised(most: int, above: bool) -> None:
+    """By the count of a perfect gate, whatever the interval of the share is."""
+    shoe = replace(GOOD.classes[0], at=(NONE, MANY, FIVE), most=(0, most, 200))
+    said = bad_news(replace(GOOD, mode=LABEL_SHIFT_SAFE, classes=(shoe,)))
+    told = "Refused more often at alpha 0.05 than a perfect gate refuses a class: shoe (9.00%)."
+    assert said == ((told,) if above else ())
+
+
+def test_another_detector_ahead_beside_better_input_statistics() -> None:
+    three = pair(found("entropy", 0.97), found("input_statistics", 0.98), found("gate", 0.95))
+    plain, other = bad_news(replace(GOOD, pairs=(three,)))
+    assert "input statistics only: odd (0.950 against 0.980)" in plain
+    assert "odd (entropy 0.970, the gate 0.950)" in other
 
 
 def test_a_posterior_that_is_off() -> None:

@@ -13,7 +13,7 @@ from model.image import InputSpec, decode
 from train.evaluation import contact_sheet, figures
 from train.evaluation.contact_sheet import COLUMNS, GAP, ROWS
 from train.evaluation.document import Block, Bullets, Fold, Heading, Picture, Table, Text
-from train.evaluation.judging import GATE, Judged
+from train.evaluation.judging import GATE, JudgedSet
 from train.evaluation.markdown import to_markdown
 from train.evaluation.measure import Side
 from train.evaluation.page import to_page
@@ -84,8 +84,8 @@ def test_sums_are_strong_and_words_are_to_the_left() -> None:
     ]
 
 
-def judged(scores: np.ndarray[tuple[int], np.dtype[np.float64]]) -> Judged:
-    return Judged(scores={GATE: scores}, p_values={}, decisions=None, not_finite=0)  # type: ignore[arg-type]
+def judged(scores: np.ndarray[tuple[int], np.dtype[np.float64]]) -> JudgedSet:
+    return JudgedSet(scores={GATE: scores}, p_values={}, decisions=None, not_finite=0)  # type: ignore[arg-type]
 
 
 def side(count: int, shape: tuple[int, int, int]) -> Side:

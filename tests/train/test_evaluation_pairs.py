@@ -8,15 +8,18 @@ from types import MappingProxyType
 import numpy as np
 import pyarrow as pa
 import pytest
+from scipy.stats import betabinom
 
+from calibration.calibration import Calibration
 from calibration.calibration_error import ece
-from calibration.conformal import beta_binomial_interval
+from calibration.conformal import attained_rank, beta_binomial_interval
 from calibration.metrics import accuracy
+from calibration.modes import LABEL_SHIFT_SAFE
 from calibration.table import floats_of, labels_of, logits_of, statistics_of
 from calibration.temperature import softmax
 from service.bundle import Bundle
 from train.data import ImageRows, open_data
-from train.evaluation.judging import GATE, Judge, Judged, baseline_scores, conformal_p
+from train.evaluation.judging import GATE, Judge, JudgedSet, baseline_scores, conformal_p
 from train.evaluation.pairs import Found, Mean, Pair, compare, mean_of
 from train.evaluation.posterior import MODEL, posterior_figures
 from train.evaluation.rates import (
@@ -24,7 +27,6 @@ from train.evaluation.rates import (
     BAND_LEVEL,
     class_rates,
     histogram_band,
-    largest_rank,
     realised,
 )
 from train.evaluation.sets import OTHER, THIRTEEN, StrangeRows
@@ -50,12 +52,12 @@ def judge(bundle: Bundle) -> Judge:
 
 
 @pytest.fixture(scope="module")
-def known(judge: Judge, table: pa.Table) -> Judged:
+def known(judge: Judge, table: pa.Table) -> JudgedSet:
     return judge.judge(table.slice(0, 200), {"rival": logits_of(table)[:200] * 0.5})
 
 
 @pytest.fixture(scope="module")
-def strange(judge: Judge, table: pa.Table) -> Judged:
+def strange(judge: Judge, table: pa.Table) -> JudgedSet:
     """Other rows of the same kind, some 60 nats less likely than they are."""
     rows = table.slice(200, 100)
     moved = floats_of(rows, "log_prob") - np.where(np.arange(100) % 2, 60.0, 0.0)
@@ -65,11 +67,11 @@ def strange(judge: Judge, table: pa.Table) -> Judged:
 
 
 @pytest.fixture(scope="module")
-def pair(known: Judged, strange: Judged) -> Pair:
+def pair(known: JudgedSet, strange: JudgedSet) -> Pair:
     return compare(STRANGE, known, strange, refused=3, shared=1)
 
 
-def test_a_pair_by_counting(known: Judged, strange: Judged, pair: Pair) -> None:
+def test_a_pair_by_counting(known: JudgedSet, strange: JudgedSet, pair: Pair) -> None:
     assert [found.detector for found in pair.found] == list(known.scores)
     for found in pair.found:
         ours, theirs = known.scores[found.detector], strange.scores[found.detector]
@@ -79,7 +81,7 @@ def test_a_pair_by_counting(known: Judged, strange: Judged, pair: Pair) -> None:
         assert found.fpr95 == pytest.approx(min((ours >= t).mean() for t in cuts))
 
 
-def test_p_values_of_a_pair(known: Judged, strange: Judged, judge: Judge, pair: Pair) -> None:
+def test_p_values_of_a_pair(known: JudgedSet, strange: JudgedSet, judge: Judge, pair: Pair) -> None:
     for found in pair.found:
         if found.detector not in judge.reference:
             assert found.detector.endswith("of rival")
@@ -90,7 +92,9 @@ def test_p_values_of_a_pair(known: Judged, strange: Judged, judge: Judge, pair: 
         assert found.tpr_05 == (p <= 0.05).mean()
 
 
-def test_the_gate_is_the_calibrations_own(bundle: Bundle, table: pa.Table, known: Judged) -> None:
+def test_the_gate_is_the_calibrations_own(
+    bundle: Bundle, table: pa.Table, known: JudgedSet
+) -> None:
     rows = table.slice(0, 200)
     decided = bundle.calibration.decide(
         logits_of(rows), floats_of(rows, "log_prob"), statistics_of(rows)
@@ -99,7 +103,7 @@ def test_the_gate_is_the_calibrations_own(bundle: Bundle, table: pa.Table, known
     assert np.array_equal(known.decisions.rejected, decided.rejected)
 
 
-def test_what_a_pair_counts(strange: Judged, pair: Pair) -> None:
+def test_what_a_pair_counts(strange: JudgedSet, pair: Pair) -> None:
     assert (pair.rows, pair.refused, pair.shared, pair.not_finite) == (100, 3, 1, 0)
     assert pair.rejected.count == int(strange.decisions.rejected.sum())
     assert pair.rejected.low < (pair.rejected.share or 0) < pair.rejected.high
@@ -133,7 +137,7 @@ def test_scores_of_a_baseline() -> None:
     assert found["max_probability of net"] == pytest.approx([-0.5, -0.9933, -1], abs=1e-4)
 
 
-def test_titles_are_in_the_order_of_scores(judge: Judge, known: Judged) -> None:
+def test_titles_are_in_the_order_of_scores(judge: Judge, known: JudgedSet) -> None:
     names = list(judge.titles(("net",)))
     assert list(judge.titles(("rival",))) == list(known.scores)
     assert names[-3:] == ["entropy of net", "max_probability of net", GATE]
@@ -162,18 +166,12 @@ def test_a_mean_without_p_values(pair: Pair) -> None:
     assert mean.found[0].tpr_01 is None
 
 
-@pytest.mark.parametrize("n", [9, 19, 99, 100, 999, 5000])
-def test_largest_rank_by_trying(n: int) -> None:
-    for alpha in (*ALPHAS, *np.linspace(0, 1, 21)):
-        assert largest_rank(n, alpha) == max(k for k in range(n + 2) if k / (n + 1) <= alpha)
-
-
-def test_realised_rates(bundle: Bundle, known: Judged) -> None:
+def test_realised_rates(bundle: Bundle, known: JudgedSet) -> None:
     n = bundle.calibration.reference_size
     for found in realised(bundle.calibration, known):
         p = known.decisions.p_value
         assert found.rate.share == (p <= found.alpha).mean()
-        assert found.rank == largest_rank(n, found.alpha)
+        assert found.rank == attained_rank(n, found.alpha)
         low, high = beta_binomial_interval(200, found.rank, n, BAND_LEVEL)
         assert found.band == (low / 200, high / 200)
         assert found.inside == (low <= found.rate.count <= high)
@@ -193,19 +191,47 @@ def test_a_perfect_gate_lies_in_the_band() -> None:
     assert shares.max() < 1
 
 
-def test_rates_by_class(known: Judged, table: pa.Table, bundle: Bundle) -> None:
+def test_rates_by_class(known: JudgedSet, table: pa.Table, bundle: Bundle) -> None:
     labels, _ = labels_of(table.slice(0, 200))
-    found = class_rates(known, labels, bundle.class_labels)
+    found = class_rates(bundle.calibration, known, labels, bundle.class_labels)
     assert [rates.label for rates in found] == list(bundle.class_labels)
     for k, rates in enumerate(found):
         own = known.decisions.p_value[labels == k]
         assert [rate.count for rate in rates.at] == [int((own <= a).sum()) for a in ALPHAS]
         assert rates.rejected.count == int(known.decisions.rejected[labels == k].sum())
         assert rates.abstained.total == len(own)
-    assert class_rates(known, np.full(200, -1), bundle.class_labels) == ()
+    assert class_rates(bundle.calibration, known, np.full(200, -1), bundle.class_labels) == ()
 
 
-def test_posterior_of_labelled_rows_alone(known: Judged, table: pa.Table) -> None:
+def test_what_a_class_may_have(known: JudgedSet, table: pa.Table, bundle: Bundle) -> None:
+    """Promised in one mode alone, by the rows of the class itself."""
+    labels, _ = labels_of(table.slice(0, 200))
+    plain = class_rates(bundle.calibration, known, labels, bundle.class_labels)
+    assert all(rates.most is None for rates in plain)
+    made = bundle.calibration
+    safe = Calibration.fit(made.table, bound=made.bound, mode=LABEL_SHIFT_SAFE, alpha=0.2)
+    found = class_rates(safe, known, labels, bundle.class_labels)
+    for k, rates in enumerate(found):
+        n, m = int(safe.ranking.sizes[k]), int((labels == k).sum())
+        assert rates.most is not None
+        for alpha, most in zip(ALPHAS, rates.most, strict=True):
+            rank = attained_rank(n, alpha)
+            tail = betabinom(m, rank, n + 1 - rank).sf(most) if rank else 0.0
+            assert tail <= 0.05 / (3 * 10)
+            assert rank or most == 0
+    assert any(most > 0 for rates in found for most in rates.most or ())
+
+
+def test_no_row_of_a_class(known: JudgedSet, bundle: Bundle) -> None:
+    """Nothing is above what is promised."""
+    made = bundle.calibration
+    safe = Calibration.fit(made.table, bound=made.bound, mode=LABEL_SHIFT_SAFE, alpha=0.2)
+    for calibration in (made, safe):
+        rates = class_rates(calibration, known, np.zeros(200, int), bundle.class_labels)[1]
+        assert not any(rates.above(i) for i in range(len(ALPHAS)))
+
+
+def test_posterior_of_labelled_rows_alone(known: JudgedSet, table: pa.Table) -> None:
     labels, _ = labels_of(table.slice(0, 200))
     some = np.where(np.arange(200) < 150, labels, -1)
     rival = logits_of(table)[:200] * 0.5

@@ -7,24 +7,29 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from model.image import InputSpec
+from model.image import InputSpec, decode
 from tests.train.test_strangers import drawings, encoded, write_parquet
 from train.data import DataError, ImageRows, open_data
 from train.evaluation.sets import (
     LEFT_OUT,
+    MOST_SEEN,
     OTHER,
     THIRTEEN,
     StrangeRows,
     distinct,
     limited,
     load_unseen,
+    open_sets,
     short_name,
     split_known,
+    stored_as_known,
     strange_rows,
+    with_bases_checked,
 )
 from train.images import load_images
-from train.strangers import NAMES
+from train.strangers import CHANGED, NAMES, encoding_of, stored_like
 
 SPEC = InputSpec(shape=(1, 8, 8), levels=17)
 DIGITS = tuple("0123456789")
@@ -40,6 +45,18 @@ def others(tmp_path: Path) -> Path:
     photos = [encoded(x) for x in drawings(5, 32, 32, 3, seed=2)]
     write_parquet(root / "cifar10/test.parquet", photos)
     return root
+
+
+def folder(path: Path, count: int, *shape: int, suffix: str = "jpg", **options: Any) -> ImageRows:
+    """Images in files, smooth and so nearly kept by JPEG."""
+    path.mkdir()
+    for i, image in enumerate(drawings(count, *shape, seed=len(path.name))):
+        (path / f"{i}.{suffix}").write_bytes(encoded(image, **options))
+    return open_data(str(path))
+
+
+def other(rows: ImageRows) -> StrangeRows:
+    return StrangeRows(name="odd", data="odd", group=OTHER, rows=rows)
 
 
 def labels(rows: ImageRows) -> list[int | None]:
@@ -152,3 +169,103 @@ def test_no_rows_at_all() -> None:
     nothing = ImageRows(spec="nothing", size=0, class_labels=None, read=lambda: iter(()))
     with pytest.raises(DataError, match="nothing: found no rows"):
         load_unseen(nothing, SPEC, None, NO_ROWS)
+
+
+def test_a_single_known_class_beside_one_left_out(tmp_path: Path) -> None:
+    """A classifier of one class would be none; rows to hold against it may be of one."""
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "0.png").write_bytes(encoded(np.full((3, 3), 9, np.uint8)))
+    rows = open_data(str(tmp_path))
+    known, strange = split_known(rows, ("b",), PLAIN, ("a", "c"))
+    assert (known.class_labels, len(known)) == (("a",), 1)
+    assert [found.name for found in strange] == ["class b"]
+    with pytest.raises(DataError, match="0 of its 2 classes would be left, expected 1 at least"):
+        split_known(rows, ("a", "b"), PLAIN, ("c",))
+
+
+def test_strangers_are_stored_as_known_images_are(tmp_path: Path) -> None:
+    """Known in JPEG: what the model sees of PNG in colour is of a round trip in that JPEG."""
+    jpeg: dict[str, Any] = {"format": "JPEG", "quality": 20}
+    folder(tmp_path / "known", 3, 16, 12, **jpeg)
+    theirs = folder(tmp_path / "strange", 4, 30, 30, 3, suffix="png")
+    _, (strange,) = open_sets(
+        str(tmp_path / "known"), [str(tmp_path / "strange")], (), None, PLAIN, ()
+    )
+    assert strange.note == "stored as the first known image is, JPEG of 12 x 16 pixels"
+    spec = InputSpec(shape=(1, 8, 8))
+    found = load_unseen(strange.rows, spec, None, NO_ROWS, strange.encoding).images
+    plain = load_images(theirs, spec, None, lambda rows, **_: rows)
+    for i, row in enumerate(theirs):
+        small = decode(row.image, InputSpec(shape=(1, 16, 12)))[0]
+        assert np.array_equal(found.pixels[i], decode(encoded(small, **jpeg), spec))
+    assert not np.array_equal(found.pixels, plain.pixels)
+    assert np.array_equal(found.digests, plain.digests)  # copies are recognised as they came
+
+
+def test_what_is_stored_alike_stays(tmp_path: Path) -> None:
+    jpeg: dict[str, Any] = {"format": "JPEG", "quality": 20}
+    known = folder(tmp_path / "known", 3, 16, 12, **jpeg)
+    same = folder(tmp_path / "same", 4, 16, 12, **jpeg)
+    finer = folder(tmp_path / "finer", 4, 16, 12, format="JPEG", quality=90)
+    encoding = encoding_of(known)
+    assert [row.image for row in stored_like(same, encoding)] == [row.image for row in same]
+    for before, after in zip(finer, stored_like(finer, encoding), strict=True):
+        assert before.image != after.image
+        assert before.id == after.id
+
+
+def test_known_images_without_loss_leave_strangers_alone(tmp_path: Path) -> None:
+    """Through the size of the known images they would be resized twice."""
+    strange = [other(folder(tmp_path / "strange", 2, 30, 30, format="JPEG"))]
+    known = folder(tmp_path / "known", 2, 16, 12, suffix="png")
+    assert stored_as_known(strange, known) == strange
+
+
+@pytest.mark.parametrize(
+    ("shape", "options", "why"),
+    [
+        ((9, 9), {"format": "JPEG"}, "their sizes, colours or formats vary"),
+        ((16, 12, 3), {"format": "JPEG"}, "their sizes, colours or formats vary"),
+        ((16, 12), {"format": "PNG"}, "their sizes, colours or formats vary"),
+    ],
+)
+def test_known_images_that_vary(
+    tmp_path: Path, shape: tuple[int, ...], options: dict[str, Any], why: str
+) -> None:
+    folder(tmp_path / "known", 2, 16, 12, format="JPEG")
+    (tmp_path / "known" / "2.jpg").write_bytes(encoded(drawings(1, *shape, seed=0)[0], **options))
+    strange = other(folder(tmp_path / "strange", 2, 30, 30, suffix="png"))
+    (found,) = stored_as_known([strange], open_data(str(tmp_path / "known")))
+    assert found.encoding is None
+    assert found.note == f"not stored as the known images are: {why}"
+
+
+def test_known_images_whose_loss_cannot_be_repeated(tmp_path: Path) -> None:
+    known = folder(tmp_path / "known", 2, 16, 12, suffix="webp", format="WEBP")
+    (found,) = stored_as_known([other(known)], known)
+    assert found.encoding is None
+    assert found.note is not None
+    assert "is WEBP, whose loss cannot be repeated" in found.note
+
+
+def test_turned_images_are_of_the_size_that_is_seen(tmp_path: Path) -> None:
+    """EXIF orientation 6 swaps width and height."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    known = folder(tmp_path / "known", 2, 16, 12, format="JPEG", exif=exif)
+    assert encoding_of(known).shape == (1, 12, 16)
+
+
+def test_far13_of_images_that_were_seen(others: Path) -> None:
+    found = strange_rows(("far13:digits:test",), others, PLAIN)
+    assert [one.name for one in found if one.base is not None] == list(CHANGED)
+    digests = load_images(open_data("digits:test"), SPEC, DIGITS, lambda rows, **_: rows).digests
+    most = int(MOST_SEEN * 360)
+    assert with_bases_checked(found, SPEC, NO_ROWS) == found
+    noted = with_bases_checked(found, SPEC, digests[:most])
+    said = f"{most} of the 360 images that far13 is made from were trained, fitted or calibrated on"
+    assert {one.note for one in noted if one.name in CHANGED} == {said}
+    assert {one.note for one in noted if one.name not in CHANGED} == {None}
+    with pytest.raises(DataError, match=f"{most + 1} of the 360 images .*: name the test split"):
+        with_bases_checked(found, SPEC, digests[: most + 1])

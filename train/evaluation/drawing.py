@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from matplotlib.figure import Figure
 
-from calibration.modes import MARGINAL
+from calibration.modes import LABEL_SHIFT_SAFE, MARGINAL
 from train.evaluation import contact_sheet, figures, known_figures
 from train.evaluation.measure import Measured, Side
 from train.evaluation.style import STROKES, styled, to_svg
@@ -37,7 +37,11 @@ BAND_CAPTION = (
 )
 CLASSES_CAPTION = (
     "Known images with p at most alpha (dashed), by true class, with intervals that hold for all "
-    "classes at once with 95%. Squares: above alpha beyond chance."
+    "classes at once with 95%. Squares: "
+)
+PROMISED_CAPTION = (
+    "more than a perfect gate, whose calibration rows are a draw too, has with 95% over all "
+    "classes and alphas."
 )
 MOST_CAPTION = f" The {known_figures.MOST_CLASSES} classes with the largest share at .05."
 RELIABILITY_CAPTION = (
@@ -126,7 +130,9 @@ def _over_known(measured: Measured) -> dict[str, _Plan]:
         plans["class_rates"] = _Plan(
             lambda: known_figures.class_rates(classes),
             "Share of each class with p at most .01, .05 and .10, with intervals.",
-            CLASSES_CAPTION + (MOST_CAPTION if len(classes) > known_figures.MOST_CLASSES else ""),
+            CLASSES_CAPTION
+            + _squares(calibration.mode)
+            + (MOST_CAPTION if len(classes) > known_figures.MOST_CLASSES else ""),
         )
         plans["reliability"] = _Plan(
             lambda: known_figures.reliability_diagram(known.judged, known.images.labels),
@@ -134,6 +140,12 @@ def _over_known(measured: Measured) -> dict[str, _Plan]:
             RELIABILITY_CAPTION,
         )
     return plans
+
+
+def _squares(mode: str) -> str:
+    if mode == LABEL_SHIFT_SAFE:
+        return PROMISED_CAPTION
+    return f"interval above alpha, which mode {mode} does not rule out within a class."
 
 
 def _sheet(side: Side, number: int, *, typical: bool) -> Drawing:

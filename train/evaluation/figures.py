@@ -19,7 +19,7 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from calibration.arrays import FloatArray
 from calibration.detection import roc_curve
-from train.evaluation.judging import GATE, Judged
+from train.evaluation.judging import GATE, JudgedSet
 from train.evaluation.measure import Evaluation, Side
 from train.evaluation.pairs import Found
 from train.evaluation.style import BLUE, GROUND, INK, LINE, ORANGE, SOFT, STROKES, blank, panels
@@ -37,7 +37,7 @@ LEAST_FPR, CURVE_POINTS = 1e-3, 120
 WIDTH = 9.5
 
 
-def roc(known: Judged, strange: Sequence[Side], titles: Mapping[str, str]) -> Figure:
+def roc(known: JudgedSet, strange: Sequence[Side], titles: Mapping[str, str]) -> Figure:
     """Share of strangers found over false alarms, on a logarithmic axis: where a gate works."""
     figure, axes = panels(len(strange), WIDTH, 2.2)
     drawn = [name for name in STROKES if name in titles]
@@ -89,7 +89,7 @@ def p_shares(p: FloatArray) -> FloatArray:
     return shares
 
 
-def scores(known: Judged, strange: Sequence[Side]) -> Figure:
+def scores(known: JudgedSet, strange: Sequence[Side]) -> Figure:
     """The gate's score of known images and of each set, beyond the axis in the last bars."""
     figure, axes = panels(len(strange), WIDTH, 1.75)
     ours = known.scores[GATE]

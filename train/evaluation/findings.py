@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from calibration.modes import LABEL_SHIFT_SAFE
 from train.evaluation.judging import GATE, INPUT_ONLY
 from train.evaluation.measure import Evaluation, Model
 from train.evaluation.pairs import Mean, Pair
@@ -54,10 +55,12 @@ def bad_news(evaluation: Evaluation) -> tuple[str, ...]:
 def checked() -> str:
     """What ``bad_news`` looks at."""
     return (
-        "Looked for: sets on which input statistics alone, or any other detector, reach a higher "
-        f"AUROC than the gate (by more than {MARGIN} for the latter); sets of which fewer than "
-        "half have p ≤ .05; realised rates outside of the band of a perfect gate; classes whose "
-        "share with p ≤ alpha is above alpha beyond chance; a calibration error beyond chance."
+        "Looked for: sets on which input statistics alone reach an AUROC as high as the gate's or "
+        f"higher, or any other detector one higher by more than {MARGIN}; sets of which fewer "
+        "than half have p ≤ .05; realised rates outside of the band of a perfect gate, or above "
+        "alpha in a mode without one; classes refused more often than a perfect gate refuses them, "
+        "or than alpha in a mode that promises nothing within a class; a calibration error beyond "
+        "chance."
     )
 
 
@@ -111,8 +114,10 @@ def _against_input(evaluation: Evaluation) -> list[str]:
 def _against_all(evaluation: Evaluation) -> list[str]:
     behind = []
     for pair in evaluation.pairs:
-        gate, best = pair.by(GATE), max(pair.found, key=lambda found: found.auroc)
-        if gate and best.detector != INPUT_ONLY and best.auroc > gate.auroc + MARGIN:
+        gate = pair.by(GATE)
+        others = [found for found in pair.found if found.detector not in (GATE, INPUT_ONLY)]
+        best = max(others, key=lambda found: found.auroc, default=None)
+        if gate and best and best.auroc > gate.auroc + MARGIN:
             title = evaluation.detectors[best.detector]
             behind.append(f"{pair.name} ({title} {best.auroc:.3f}, the gate {gate.auroc:.3f})")
     return [f"Another detector is ahead of the gate: {_listed(behind)}."] if behind else []
@@ -128,7 +133,7 @@ def _missed(evaluation: Evaluation) -> list[str]:
 
 
 def _off(evaluation: Evaluation) -> list[str]:
-    """Rates outside of the band; without one, those above alpha beyond chance."""
+    """Rates outside of the band; without one, those whose interval is above alpha."""
     said = []
     for found in evaluation.realised:
         share = f"{percent(found.rate.share)} of the known images have p ≤ {found.alpha:g}"
@@ -139,7 +144,10 @@ def _off(evaluation: Evaluation) -> list[str]:
                 f"{BAND_LEVEL:.0%} of calibrations."
             )
         elif found.band is None and found.rate.low > found.alpha:
-            said.append(f"{share}, which is more than alpha beyond chance.")
+            said.append(
+                f"{share}: above alpha by more than the chance in these images; mode "
+                f"{evaluation.mode} has no band that would count the calibration's chance too."
+            )
     return said
 
 
@@ -149,10 +157,18 @@ def _classes_above(evaluation: Evaluation) -> list[str]:
         above = [
             f"{found.label} ({percent(found.at[i].share)})"
             for found in evaluation.classes
-            if found.at[i].low > alpha
+            if found.above(i)
         ]
-        if above:
-            said.append(f"Refused more often than alpha {alpha:g} beyond chance: {_listed(above)}.")
+        if above and evaluation.mode == LABEL_SHIFT_SAFE:
+            said.append(
+                f"Refused more often at alpha {alpha:g} than a perfect gate refuses a class: "
+                f"{_listed(above)}."
+            )
+        elif above:
+            said.append(
+                f"Above alpha {alpha:g} within a class, which mode {evaluation.mode} does not "
+                f"promise: {_listed(above)}."
+            )
     return said
 
 

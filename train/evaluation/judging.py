@@ -20,7 +20,6 @@ from calibration.arrays import BoolArray, FloatArray
 from calibration.calibration import Calibration
 from calibration.decisions import Decisions
 from calibration.detectors import Detector, fit_detectors
-from calibration.errors import CalibrationError
 from calibration.table import floats_of, logits_of, statistics_of
 from calibration.temperature import softmax
 
@@ -30,7 +29,7 @@ LOG_PROB, TYPICALITY = "log_prob", "typicality"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Judged:
+class JudgedSet:
     """N images: ``scores`` name -> (N,), higher = stranger; ``p_values`` name -> (N,).
 
     ``not_finite``: rows whose logits, density or statistics are no finite numbers; to every
@@ -60,18 +59,15 @@ class Judge:
 
         Raises ``CalibrationError`` for a calibration without fit rows.
         """
-        table = calibration.table
-        if "fit" not in table["split"].to_pylist():
-            raise CalibrationError(
-                "the calibration has no fit rows, which what the gate is held against is fitted "
-                "on: calibrate on more rows"
-            )
         detectors = fit_detectors(calibration)
+        table = calibration.table
         cal = table.filter(pc.equal(table["split"], "cal"))
         reference = {found.name: np.sort(_ranked(found.score(cal))) for found in detectors}
         return cls(calibration=calibration, detectors=detectors, reference=reference)
 
-    def judge(self, table: pa.Table, baselines: Mapping[str, FloatArray] | None = None) -> Judged:
+    def judge(
+        self, table: pa.Table, baselines: Mapping[str, FloatArray] | None = None
+    ) -> JudgedSet:
         """``table``: a score table; ``baselines``: name -> logits (N, K) of the same rows."""
         finite = _finite(table)
         scores = {found.name: _scores(found, table, finite) for found in self.detectors}
@@ -83,7 +79,7 @@ class Judge:
         p_values = {
             name: conformal_p(self.reference[name], scores[name]) for name in self.reference
         }
-        return Judged(
+        return JudgedSet(
             scores=scores,
             p_values=p_values | {GATE: decisions.p_value},
             decisions=decisions,

@@ -18,7 +18,7 @@ from calibration.calibration_error import reliability
 from calibration.detection import Rate
 from calibration.modes import MARGINAL
 from train.evaluation.figures import P_BINS, p_shares
-from train.evaluation.judging import Judged
+from train.evaluation.judging import JudgedSet
 from train.evaluation.rates import ALPHAS, ClassRates, histogram_band
 from train.evaluation.style import BAND, BLUE, INK, LINE, ORANGE, SOFT, blank
 
@@ -29,7 +29,7 @@ BIN_LEVEL = 0.95
 MOST_CLASSES = 40
 
 
-def p_values(calibration: Calibration, known: Judged) -> Figure:
+def p_values(calibration: Calibration, known: JudgedSet) -> Figure:
     """The gate's p-values of known rows against uniform."""
     figure = blank(6.5, 2.9)
     axes = figure.add_subplot()
@@ -54,30 +54,30 @@ def class_rates(classes: Sequence[ClassRates]) -> Figure:
     figure = blank(9.5, 0.9 + 0.24 * len(shown))
     for i, alpha in enumerate(ALPHAS):
         axes = figure.add_subplot(1, len(ALPHAS), i + 1)
-        _dots(axes, [found.at[i] for found in shown], alpha)
+        above = [found.above(i) for found in shown]
+        _dots(axes, [found.at[i] for found in shown], above, alpha)
         axes.set_yticks(range(len(shown)), [found.label for found in shown] if not i else [])
         axes.set_ylim(len(shown) - 0.4, -0.6)
         axes.set_title(f"share with p ≤ {alpha:g}")
     return figure
 
 
-def _dots(axes: Axes, rates: Sequence[Rate], alpha: float) -> None:
-    """Filled where the interval is above alpha."""
+def _dots(axes: Axes, rates: Sequence[Rate], above: Sequence[bool], alpha: float) -> None:
+    """Squares for rates that are ``above`` what is promised, or above alpha."""
     axes.axvline(alpha, color=INK, lw=1, ls="--")
     for y, rate in enumerate(rates):
         if rate.share is None:
             continue
-        above = rate.low > alpha
-        color = ORANGE if above else BLUE
+        color = ORANGE if above[y] else BLUE
         axes.plot([rate.low, rate.high], [y, y], color=color, lw=1.4)
-        axes.plot([rate.share], [y], "s" if above else "o", color=color, ms=5, clip_on=False)
+        axes.plot([rate.share], [y], "s" if above[y] else "o", color=color, ms=5, clip_on=False)
     counted = [rate.high for rate in rates if rate.share is not None]
     axes.set_xlim(0, min(1.0, 1.05 * max([alpha, *counted])))
     axes.grid(visible=True, axis="x")
     axes.grid(visible=False, axis="y")
 
 
-def reliability_diagram(known: Judged, labels: IntArray) -> Figure:
+def reliability_diagram(known: JudgedSet, labels: IntArray) -> Figure:
     """Share of hits over confidence in bins of equal mass; ``labels`` (N,), -1 for unknown."""
     rows = np.flatnonzero(labels >= 0)
     posterior = known.decisions.posterior[rows]

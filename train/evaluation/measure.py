@@ -15,15 +15,24 @@ from calibration.detection import Rate
 from calibration.rows import RowRecord, is_in
 from model.checkpoint import Checkpoint
 from train.data import DataError, ImageRows
-from train.evaluation.judging import Judge, Judged
+from train.evaluation.judging import Judge, JudgedSet
 from train.evaluation.pairs import Mean, Pair, compare, mean_of, share_of
-from train.evaluation.posterior import PosteriorFigures, posterior_figures
+from train.evaluation.posterior import PosteriorReport, posterior_figures
 from train.evaluation.rates import ClassRates, Realised, class_rates, realised
-from train.evaluation.sets import LEFT_OUT, THIRTEEN, StrangeRows, Unseen, limited, load_unseen
+from train.evaluation.sets import (
+    LEFT_OUT,
+    THIRTEEN,
+    StrangeRows,
+    Unseen,
+    limited,
+    load_unseen,
+    with_bases_checked,
+)
 from train.images import Images
 from train.learner import Classifier
 from train.progress import say
 from train.scoring import score_images
+from train.strangers import Encoding
 from train.validation import outputs
 
 
@@ -63,19 +72,21 @@ class KnownSet:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """All numbers. ``detectors``: name -> words, in order; ``baselines``: name -> kind."""
+    """All numbers. ``detectors``: name -> words, in order; ``baselines``: name -> kind; ``mode``:
+    that of the calibration, which says what is promised."""
 
     known: KnownSet
     detectors: Mapping[str, str]
     baselines: Mapping[str, str]
     limit: int | None
+    mode: str
     pairs: tuple[Pair, ...]
     means: tuple[Mean, ...]
     realised: tuple[Realised, ...]
     rejected: Rate
     abstained: Rate
     classes: tuple[ClassRates, ...]
-    posteriors: tuple[PosteriorFigures, ...]
+    posteriors: tuple[PosteriorReport, ...]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -84,7 +95,7 @@ class Side:
 
     name: str
     images: Images
-    judged: Judged
+    judged: JudgedSet
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -106,12 +117,13 @@ def measure(
 ) -> Measured:
     """Score ``rows`` and each set of strangers, at most ``limit`` rows of each, and compare.
 
-    Raises ``DataError`` for a set of which nothing is unseen, and for rows that a baseline was
-    trained on.
+    Raises ``DataError`` for a set of which nothing is unseen, for far13 of images that the model
+    has seen, and for rows that a baseline was trained on.
     """
     judge = Judge.of(model.calibration)
     unseen = _load(model, rows, limit, labelled=True)
     _refuse_trained_on(baselines, unseen.images, rows.spec)
+    strange = with_bases_checked(strange, model.checkpoint.spec, model.record.known)
     known, logits = _judged(model, judge, "known", unseen.images, baselines)
     compared = [_compared(model, judge, known, found, baselines, limit) for found in strange]
     pairs = tuple(pair for pair, _ in compared)
@@ -120,12 +132,15 @@ def measure(
         detectors=judge.titles(tuple(baseline.name for baseline in baselines)),
         baselines={baseline.name: baseline.kind for baseline in baselines},
         limit=limit,
+        mode=model.calibration.mode,
         pairs=pairs,
         means=tuple(filter(None, (mean_of(group, pairs) for group in (THIRTEEN, LEFT_OUT)))),
         realised=realised(model.calibration, known.judged),
         rejected=share_of(known.judged.decisions.rejected),
         abstained=share_of(known.judged.decisions.abstained),
-        classes=class_rates(known.judged, known.images.labels, model.checkpoint.class_labels),
+        classes=class_rates(
+            model.calibration, known.judged, known.images.labels, model.checkpoint.class_labels
+        ),
         posteriors=posterior_figures(known.judged, known.images.labels, logits),
     )
     return Measured(
@@ -141,7 +156,7 @@ def _compared(
     baselines: Sequence[Baseline],
     limit: int | None,
 ) -> tuple[Pair, Side]:
-    theirs = _load(model, found.rows, limit, labelled=False)
+    theirs = _load(model, found.rows, limit, labelled=False, encoding=found.encoding)
     _refuse_trained_on(baselines, theirs.images, found.name)
     side, _ = _judged(model, judge, found.name, theirs.images, baselines)
     shared = int(is_in(side.images.digests, known.images.digests).sum())
@@ -149,11 +164,20 @@ def _compared(
     return pair, side
 
 
-def _load(model: Model, rows: ImageRows, limit: int | None, *, labelled: bool) -> Unseen:
+def _load(
+    model: Model,
+    rows: ImageRows,
+    limit: int | None,
+    *,
+    labelled: bool,
+    encoding: Encoding | None = None,
+) -> Unseen:
     """Strangers' own labels name other classes, so they are left out."""
     labels = model.checkpoint.class_labels if labelled else None
     say(f"reading {rows.spec}")
-    return load_unseen(limited(rows, limit), model.checkpoint.spec, labels, model.record.known)
+    return load_unseen(
+        limited(rows, limit), model.checkpoint.spec, labels, model.record.known, encoding
+    )
 
 
 def _judged(

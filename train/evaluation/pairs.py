@@ -10,7 +10,7 @@ import numpy as np
 from calibration.arrays import BoolArray
 from calibration.detection import Rate, clopper_pearson, fpr_at_tpr, tpr_at
 from calibration.metrics import auroc
-from train.evaluation.judging import Judged
+from train.evaluation.judging import JudgedSet
 from train.evaluation.sets import StrangeRows
 
 
@@ -31,7 +31,8 @@ class Found:
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """``name`` of the strangers, ``rows`` of them; ``group``, ``excluded``: see ``StrangeRows``.
+    """``name`` of the strangers, ``rows`` of them; ``group``, ``excluded``, ``note``: see
+    ``StrangeRows``.
 
     ``refused``: rows that the model had seen, taken out. ``shared``: images that are among the
     known rows too, kept. ``not_finite``: rows with a score that is no finite number. ``rejected``
@@ -42,6 +43,7 @@ class Pair:
     data: str
     group: str
     excluded: str | None
+    note: str | None
     rows: int
     refused: int
     shared: int
@@ -70,7 +72,7 @@ class Mean:
 
 
 def compare(
-    strange: StrangeRows, known: Judged, judged: Judged, *, refused: int, shared: int
+    strange: StrangeRows, known: JudgedSet, judged: JudgedSet, *, refused: int, shared: int
 ) -> Pair:
     """Hold ``judged``, the images of ``strange``, against the ``known`` rows."""
     return Pair(
@@ -78,6 +80,7 @@ def compare(
         data=strange.data,
         group=strange.group,
         excluded=strange.excluded,
+        note=strange.note,
         rows=len(judged),
         refused=refused,
         shared=shared,
@@ -111,7 +114,7 @@ def share_of(flags: BoolArray, level: float = 0.95) -> Rate:
     return Rate(count=count, total=total, share=share, low=low, high=high)
 
 
-def _found(name: str, known: Judged, judged: Judged) -> Found:
+def _found(name: str, known: JudgedSet, judged: JudgedSet) -> Found:
     ours, theirs = known.scores[name], judged.scores[name]
     p = judged.p_values.get(name)
     return Found(

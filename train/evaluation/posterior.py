@@ -11,7 +11,7 @@ from calibration.arrays import BoolArray, FloatArray, IntArray
 from calibration.detection import Rate
 from calibration.posterior_figures import posterior_figures as figures_of_posterior
 from calibration.temperature import softmax
-from train.evaluation.judging import Judged
+from train.evaluation.judging import JudgedSet
 from train.evaluation.pairs import share_of
 
 #: What a report calls the model that is evaluated.
@@ -19,7 +19,7 @@ MODEL = "this model"
 
 
 @dataclass(frozen=True, kw_only=True)
-class PosteriorFigures:
+class PosteriorReport:
     """Of all labelled rows, those that the gate rejects too.
 
     From ``nll`` to ``ece_class_wise`` as in ``calibration.posterior_figures``. The fields with a
@@ -47,8 +47,8 @@ class PosteriorFigures:
 
 
 def posterior_figures(
-    known: Judged, labels: IntArray, baselines: Mapping[str, FloatArray]
-) -> tuple[PosteriorFigures, ...]:
+    known: JudgedSet, labels: IntArray, baselines: Mapping[str, FloatArray]
+) -> tuple[PosteriorReport, ...]:
     """The model's and each baseline's (logits (N, K)); ``labels`` (N,), -1 for unknown.
 
     Empty where no label is known.
@@ -72,8 +72,8 @@ def posterior_figures(
     return (ours, *theirs)
 
 
-def _figures(source: str, posterior: FloatArray, truth: IntArray) -> PosteriorFigures:
-    return PosteriorFigures(
+def _figures(source: str, posterior: FloatArray, truth: IntArray) -> PosteriorReport:
+    return PosteriorReport(
         source=source,
         accuracy=share_of(posterior.argmax(axis=1) == truth),
         **figures_of_posterior(posterior, truth),

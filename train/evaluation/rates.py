@@ -3,12 +3,13 @@
 Two intervals, not to be confused. The Clopper-Pearson interval holds the chance behind a share,
 with the one calibration in use. The band is where the share of a *perfect* gate lies, whose n
 calibration rows are a draw too: the count among m rows is beta-binomial(m; l, n + 1 - l) with
-l = floor((n + 1) alpha). It holds for the marginal mode alone; the others promise something else.
+l = floor((n + 1) alpha). It holds for all rows in mode marginal. Mode label_shift_safe keeps each
+class at or below such a count, of the class's own n; what predicted_class promises is no rate of a
+true class.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,10 +17,10 @@ import numpy as np
 
 from calibration.arrays import FloatArray, IntArray
 from calibration.calibration import Calibration
-from calibration.conformal import beta_binomial_interval
+from calibration.conformal import attained_rank, beta_binomial_interval
 from calibration.detection import Rate, rate_at, rates_by_class
-from calibration.modes import MARGINAL
-from train.evaluation.judging import Judged
+from calibration.modes import LABEL_SHIFT_SAFE, MARGINAL
+from train.evaluation.judging import JudgedSet
 from train.evaluation.pairs import share_of
 
 ALPHAS = (0.01, 0.05, 0.10)
@@ -52,22 +53,33 @@ class Realised:
 @dataclass(frozen=True, kw_only=True)
 class ClassRates:
     """Of the rows of one true class: ``at`` the share with p <= each of ``ALPHAS``, ``rejected``
-    and ``abstained``; intervals hold for all classes at once with 95% (Bonferroni)."""
+    and ``abstained``; intervals hold for all classes at once with 95% (Bonferroni).
+
+    ``most``: at each of ``ALPHAS`` the largest count that a perfect gate has, over all classes and
+    alphas at once with 95%; None in a mode that promises nothing within a true class.
+    """
 
     label: str
     at: tuple[Rate, ...]
+    most: tuple[int, ...] | None
     rejected: Rate
     abstained: Rate
 
+    def above(self, i: int) -> bool:
+        """Whether the rate at ``ALPHAS[i]`` is above what is promised; where nothing is, whether
+        its interval is above alpha, which need not be a fault."""
+        rate = self.at[i]
+        return rate.low > ALPHAS[i] if self.most is None else rate.count > self.most[i]
 
-def realised(calibration: Calibration, known: Judged) -> tuple[Realised, ...]:
+
+def realised(calibration: Calibration, known: JudgedSet) -> tuple[Realised, ...]:
     """At each of ``ALPHAS``, over all known rows."""
     n, m = calibration.reference_size, len(known)
     found = []
     for alpha in ALPHAS:
         rank, band = None, None
         if calibration.mode == MARGINAL:
-            rank = largest_rank(n, alpha)
+            rank = attained_rank(n, alpha)
             low, high = beta_binomial_interval(m, rank, n, BAND_LEVEL)
             band = (low / m, high / m)
         rate = rate_at(known.decisions.p_value, alpha)
@@ -75,13 +87,9 @@ def realised(calibration: Calibration, known: Judged) -> tuple[Realised, ...]:
     return tuple(found)
 
 
-def largest_rank(n: int, alpha: float) -> int:
-    """floor((n + 1) alpha): how many of n + 1 ranks r have r / (n + 1) <= ``alpha``."""
-    near = math.floor((n + 1) * alpha)
-    return max(k for k in (near - 1, near, near + 1) if k <= 0 or k / (n + 1) <= alpha)
-
-
-def class_rates(known: Judged, labels: IntArray, names: Sequence[str]) -> tuple[ClassRates, ...]:
+def class_rates(
+    calibration: Calibration, known: JudgedSet, labels: IntArray, names: Sequence[str]
+) -> tuple[ClassRates, ...]:
     """For each of the K classes; ``labels`` (N,), -1 for unknown. Empty where none is known."""
     if not (labels >= 0).any():
         return ()
@@ -92,6 +100,7 @@ def class_rates(known: Judged, labels: IntArray, names: Sequence[str]) -> tuple[
         ClassRates(
             label=name,
             at=tuple(rates[k] for rates in at),
+            most=_most(calibration, k, at[0][k].total),
             rejected=share_of(decided.rejected[labels == k], level),
             abstained=share_of(decided.abstained[labels == k], level),
         )
@@ -104,7 +113,16 @@ def histogram_band(bins: int, n: int, m: int, level: float) -> tuple[FloatArray,
 
     Bin b holds p in (b / bins, (b + 1) / bins].
     """
-    ranks = np.diff([largest_rank(n, b / bins) for b in range(bins)] + [n + 1])
+    ranks = np.diff([attained_rank(n, b / bins) for b in range(bins)] + [n + 1])
     bounds = [beta_binomial_interval(m, int(rank), n, level) for rank in ranks]
     low, high = np.array(bounds, dtype=np.float64).T / m
     return low, high
+
+
+def _most(calibration: Calibration, k: int, m: int) -> tuple[int, ...] | None:
+    """See ``ClassRates``; m rows of class k."""
+    if calibration.mode != LABEL_SHIFT_SAFE:
+        return None
+    n, cells = int(calibration.ranking.sizes[k]), len(ALPHAS) * calibration.classes
+    level = 1 - 2 * 0.05 / cells  # central, and one side of it is asked
+    return tuple(beta_binomial_interval(m, attained_rank(n, a), n, level)[1] for a in ALPHAS)

@@ -1,8 +1,12 @@
 """What a model is held against: rows of its own kind, and sets of strangers.
 
 Strangers are other DATA, the thirteen sets of ``far13:DATA``, or classes that training left out.
-All are decoded by ``train.images``, so that neither side is told by how it is stored. Images that
-the model has seen are taken out and counted: exact copies, by content hash.
+All are decoded and resized by ``train.images``. Other DATA is first brought to the size, colour and
+JPEG encoding of the known images where these are JPEG of one size and colour; a report says where
+they are JPEG and that cannot be done. Where the known images are stored without loss nothing is
+encoded anew: strangers in JPEG keep their artefacts. far13 is stored as the DATA that it is made
+of, and classes left out are stored as the known images are. Images that the model has seen are
+taken out and counted: exact copies, by content hash of what the model sees of the file as it came.
 """
 
 from __future__ import annotations
@@ -20,10 +24,22 @@ from train.data import FAR13, DataError, ImageRows, Row, labelled, open_data
 from train.images import Images, load_images
 from train.left_out import left_out_of, without_classes
 from train.progress import watch
-from train.strangers import far13, produced_by_training
+from train.strangers import (
+    CHANGED,
+    Encoding,
+    alike,
+    encoding_of,
+    far13,
+    own_rows,
+    produced_by_training,
+    stored_like,
+)
 
 #: Where a set of strangers comes from.
 OTHER, THIRTEEN, LEFT_OUT = "other data", "far13", "left out of training"
+
+#: The largest share of the images that far13 is made from that the model may have seen.
+MOST_SEEN = 0.01
 
 #: Draws the rows of a set where their number is limited.
 LIMIT_SEED = 0
@@ -33,7 +49,9 @@ LIMIT_SEED = 0
 class StrangeRows:
     """A set of strangers, not yet read: ``group`` is one of the three above.
 
-    ``excluded``: why the set is not counted in the mean of its group, None where it is.
+    ``excluded``: why the set is not counted in the mean of its group, None where it is. ``note``:
+    what of its images somebody who reads the numbers has to know. ``encoding``: how they are stored
+    before the model sees them, None for as they are. ``base``: the rows of DATA that far13 changed.
     """
 
     name: str
@@ -41,6 +59,9 @@ class StrangeRows:
     group: str
     rows: ImageRows
     excluded: str | None = None
+    note: str | None = None
+    encoding: Encoding | None = None
+    base: ImageRows | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +83,8 @@ def open_sets(
     """The rows of ``known`` DATA, and all sets to hold them against; raises ``DataError`` for
     none. See ``strange_rows`` and ``split_known``."""
     rows, of_classes = split_known(open_data(known), left_out, training, classes)
-    found = distinct([*strange_rows(strange, strangers, training), *of_classes])
+    others = stored_as_known(strange_rows(strange, strangers, training), rows)
+    found = distinct([*others, *of_classes])
     if not found:
         raise DataError(
             "nothing to hold the bundle against: expected --ood DATA, or --leave-out CLASS of a "
@@ -88,7 +110,7 @@ def split_known(
     present = rows.class_labels or ()
     dropped = [name for name in left_out_of(training) if name in present]
     strange = list(dict.fromkeys(asked)) or dropped
-    kept = without_classes(rows, [*dropped, *strange]) if strange else rows
+    kept = without_classes(rows, [*dropped, *strange], fewest=1) if strange else rows
     return kept, [_of_class(rows, name) for name in strange]
 
 
@@ -104,10 +126,70 @@ def strange_rows(
                 StrangeRows(name=short_name(spec), data=spec, group=OTHER, rows=open_data(spec))
             )
             continue
-        for name, rows in far13(spec.removeprefix(FAR13), strangers).items():
+        data = spec.removeprefix(FAR13)
+        thirteen, base = far13(data, strangers), own_rows(open_data(data))
+        for name, rows in thirteen.items():
             why = "made by the model's own training augmentation" if name in made else None
-            found.append(StrangeRows(name=name, data=spec, group=THIRTEEN, rows=rows, excluded=why))
+            own = base if name in CHANGED else None
+            found.append(
+                StrangeRows(name=name, data=spec, group=THIRTEEN, rows=rows, excluded=why, base=own)
+            )
     return found
+
+
+def stored_as_known(sets: Sequence[StrangeRows], known: ImageRows) -> list[StrangeRows]:
+    """The sets, those of other DATA with the encoding of the ``known`` images or a note."""
+    if not any(strange.group == OTHER for strange in sets):
+        return list(sets)
+    encoding, note = _encoding_of_known(known)
+    return [
+        replace(strange, encoding=encoding, note=note) if strange.group == OTHER else strange
+        for strange in sets
+    ]
+
+
+def _encoding_of_known(known: ImageRows) -> tuple[Encoding | None, str | None]:
+    """What strangers are to be stored as, None for as they are; and what to say of it."""
+    try:
+        encoding = encoding_of(known)
+    except DataError as error:
+        return None, f"not stored as the known images are ({error})"
+    if not encoding.lossy:
+        return None, None
+    if not alike(known, encoding):
+        why = "their sizes, colours or formats vary"
+        return None, f"not stored as the known images are: {why}"
+    _, height, width = encoding.shape
+    return encoding, f"stored as the first known image is, JPEG of {width} x {height} pixels"
+
+
+def with_bases_checked(
+    sets: Sequence[StrangeRows], spec: InputSpec, seen: Digests
+) -> list[StrangeRows]:
+    """The sets, with a note beside those of which a few rows of the base are among ``seen``.
+
+    Raises ``DataError`` where more than ``MOST_SEEN`` are: changes to images that the model was
+    trained, fitted or calibrated on are no strangers like those that it will meet.
+    """
+    notes: dict[str, str | None] = {}
+    for strange in sets:
+        if strange.base is not None and strange.data not in notes:
+            notes[strange.data] = _note_of_base(strange.base, spec, seen)
+    return [
+        replace(strange, note=notes[strange.data]) if strange.base is not None else strange
+        for strange in sets
+    ]
+
+
+def _note_of_base(base: ImageRows, spec: InputSpec, seen: Digests) -> str | None:
+    count = int(is_in(load_images(base, spec, None, watch).digests, seen).sum())
+    said = (
+        f"{count:,} of the {len(base):,} images that far13 is made from were trained, fitted or "
+        "calibrated on"
+    )
+    if count > MOST_SEEN * len(base):
+        raise DataError(f"{FAR13}{base.spec}: {said}: name the test split")
+    return said if count else None
 
 
 def distinct(sets: Sequence[StrangeRows]) -> list[StrangeRows]:
@@ -143,11 +225,16 @@ def limited(rows: ImageRows, count: int | None) -> ImageRows:
 
 
 def load_unseen(
-    rows: ImageRows, spec: InputSpec, class_labels: tuple[str, ...] | None, seen: Digests
+    rows: ImageRows,
+    spec: InputSpec,
+    class_labels: tuple[str, ...] | None,
+    seen: Digests,
+    encoding: Encoding | None = None,
 ) -> Unseen:
     """Decode the rows and take out those among ``seen`` (n, 32).
 
-    Raises ``DataError`` where nothing is left, and for an image that cannot be decoded.
+    With ``encoding`` pixels are those of the rows stored so, and digests still of the rows as they
+    are. Raises ``DataError`` where nothing is left, and for an image that cannot be decoded.
     """
     images = load_images(rows, spec, class_labels, watch)
     known = is_in(images.digests, seen)
@@ -159,6 +246,9 @@ def load_unseen(
             else "found no rows, expected images"
         )
         raise DataError(f"{rows.spec}: {what}")
+    if encoding is not None:
+        stored = load_images(stored_like(rows, encoding), spec, None, watch)
+        images = replace(images, pixels=stored.pixels)
     return Unseen(images=images.take(np.flatnonzero(~known)), refused=int(known.sum()))
 
 

@@ -71,8 +71,8 @@ def _what_was_held(measured: Measured) -> str:
     return (
         f"{known.rows:,} images of {known.data}, which the model should know and has not seen, "
         f"were held against {sets} of strangers, which it should not know: "
-        f"{sum(pair.rows for pair in evaluation.pairs):,} images. Both went through the same "
-        f"decoding and resizing.{drawn}{against}"
+        f"{sum(pair.rows for pair in evaluation.pairs):,} images. Both were decoded and "
+        f"resized in the same way.{drawn}{against}"
     )
 
 
@@ -87,12 +87,14 @@ def _notes(measured: Measured) -> list[str]:
             "calibrated on them."
         )
     for pair in evaluation.pairs:
+        if pair.note:
+            said.append(f"{pair.name}: {pair.note}.")
         if pair.refused:
             said.append(f"Refused {pair.refused:,} rows of {pair.name}: the model had seen them.")
         if pair.shared:
             said.append(
                 f"{pair.shared:,} images of {pair.name} are among the known images too; no gate "
-                "can tell these apart."
+                "is to tell these apart."
             )
     wild = known.not_finite + sum(pair.not_finite for pair in evaluation.pairs)
     if wild:

@@ -11,7 +11,7 @@ from train.evaluation.findings import percent
 from train.evaluation.judging import GATE, INPUT_ONLY
 from train.evaluation.measure import Evaluation
 from train.evaluation.pairs import Found, Mean, Pair
-from train.evaluation.posterior import PosteriorFigures
+from train.evaluation.posterior import PosteriorReport
 from train.evaluation.rates import ALPHAS, BAND_LEVEL
 
 DASH = "–"
@@ -51,8 +51,8 @@ def main_table(evaluation: Evaluation) -> Table:
     )
     caption = (
         "The gate against each set; TPR at conformal 1% and 5%: share of strangers with p ≤ .01 "
-        f"and .05. {FPR95_NOTE} Input only: the same score of statistics of the pixels alone, given "
-        "the predicted class."
+        f"and .05. {FPR95_NOTE} Input only: the same score of statistics of the pixels alone, "
+        "given the predicted class."
     )
     return Table(heads=heads, rows=tuple(rows), caption=caption, strong=strong)
 
@@ -125,7 +125,7 @@ def class_table(evaluation: Evaluation, mode: str) -> Table:
 
 
 #: Rows of the posterior's table.
-POSTERIOR_ROWS: dict[str, Callable[[PosteriorFigures], str]] = {
+POSTERIOR_ROWS: dict[str, Callable[[PosteriorReport], str]] = {
     "accuracy": lambda f: f"{percent(f.accuracy.share)} ({between(f.accuracy)})",
     "accuracy of the accepted": lambda f: _share_of(f.accuracy_accepted),
     "accuracy of the rejected": lambda f: _share_of(f.accuracy_rejected),
