@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import betaincinv
 
-from calibration.arrays import FloatArray
+from calibration.arrays import BoolArray, FloatArray
 from calibration.errors import CalibrationError
 
 #: The most points of a curve in a figure.
@@ -74,13 +74,17 @@ def clopper_pearson(count: int, total: int, level: float = 0.95) -> tuple[float,
     return low, high
 
 
-def rate_at(p_values: npt.ArrayLike, alpha: float, level: float = 0.95) -> Rate:
-    """The realised share of rows with p <= ``alpha``, ``p_values`` (N,)."""
-    p = _p_values(p_values)
-    count, total = int((p <= alpha).sum()), len(p)
+def share_of(flags: BoolArray, level: float = 0.95) -> Rate:
+    """The share of rows (N,) that are True, with its interval at ``level``."""
+    count, total = int(flags.sum()), len(flags)
     low, high = clopper_pearson(count, total, level)
     share = count / total if total else None
     return Rate(count=count, total=total, share=share, low=low, high=high)
+
+
+def rate_at(p_values: npt.ArrayLike, alpha: float, level: float = 0.95) -> Rate:
+    """The realised share of rows with p <= ``alpha``, ``p_values`` (N,)."""
+    return share_of(_p_values(p_values) <= alpha, level)
 
 
 def rates_by_class(

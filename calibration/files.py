@@ -19,6 +19,7 @@ import pyarrow as pa
 from calibration.calibration import Bound, Calibration
 from calibration.combined_score import LOG_PROB, CombinedScore
 from calibration.errors import CalibrationError
+from calibration.modes import PREDICTED_CLASS
 from calibration.posterior import Posterior
 from calibration.record import SCHEMA_VERSION, Record, summary
 from calibration.reference import reference_rows
@@ -103,9 +104,9 @@ def record_of(calibration: Calibration) -> Record:
     """What calibration.json holds."""
     splits = calibration.table.column("split").to_pylist()
     posterior, scaling = calibration.posterior, calibration.posterior.scaling
-    thresholds = np.unique(calibration.ranking.thresholds(calibration.alpha))
-    if calibration.mode == "predicted_class":
-        thresholds = calibration.ranking.thresholds(calibration.alpha)
+    thresholds = calibration.ranking.thresholds(calibration.alpha)
+    if calibration.mode != PREDICTED_CLASS:
+        thresholds = thresholds[:1]  # one and the same for all
     return Record(
         schema_version=SCHEMA_VERSION,
         mode=calibration.mode,

@@ -22,6 +22,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
+from model.dct import dct_matrix
 from model.image import UInt8Array
 
 PREFIX = "input_"
@@ -132,12 +133,4 @@ def _frequencies(height: int, width: int) -> tuple[Float64Array, Float64Array, F
     weights = np.zeros((height * width, sum(len(index) > 0 for index in members)))
     for column, index in zip(weights.T, (m for m in members if len(m)), strict=True):
         column[index] = 1 / len(index)
-    return _dct(height), _dct(width), weights
-
-
-def _dct(n: int) -> Float64Array:
-    """Orthonormal DCT-II, as ``model.transforms.dct_matrix``, in float64."""
-    i = np.arange(n)
-    matrix: Float64Array = np.cos(np.pi / n * (i[None] + 0.5) * i[:, None]) * np.sqrt(2 / n)
-    matrix[0] /= np.sqrt(2)
-    return matrix
+    return dct_matrix(height), dct_matrix(width), weights

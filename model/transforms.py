@@ -10,7 +10,6 @@ precision of its input; only the networks inside couplings (``model.couplings``,
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import NamedTuple, cast
@@ -18,6 +17,7 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
+from model.dct import dct_matrix
 from model.recompute import forward_recomputed
 
 Transformed = tuple[Tensor, Tensor]
@@ -255,8 +255,8 @@ class DctPool(Transform):
     def __init__(self, channels: int, height: int, width: int) -> None:
         super().__init__()
         self.shape = (channels, height, width)
-        self.register_buffer("rows", dct_matrix(height), persistent=False)
-        self.register_buffer("columns", dct_matrix(width), persistent=False)
+        self.register_buffer("rows", _dct(height), persistent=False)
+        self.register_buffer("columns", _dct(width), persistent=False)
 
     def forward(self, x: Tensor) -> Transformed:
         with full_precision(x):
@@ -270,12 +270,8 @@ class DctPool(Transform):
             return self.rows.T @ coefficients @ self.columns, _no_ladj(z)
 
 
-def dct_matrix(n: int) -> Tensor:
-    """Orthonormal DCT-II matrix (n, n): row k holds sqrt(2/n) cos(pi (i + 1/2) k / n)."""
-    i = torch.arange(n, dtype=torch.float64)
-    matrix = torch.cos(math.pi / n * (i[None] + 0.5) * i[:, None]) * math.sqrt(2 / n)
-    matrix[0] /= math.sqrt(2)
-    return matrix.to(torch.get_default_dtype())
+def _dct(n: int) -> Tensor:
+    return torch.from_numpy(dct_matrix(n)).to(torch.get_default_dtype())
 
 
 class Normalize(Transform):

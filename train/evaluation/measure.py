@@ -11,12 +11,12 @@ import torch
 
 from calibration.arrays import FloatArray
 from calibration.calibration import Calibration
-from calibration.detection import Rate
+from calibration.detection import Rate, share_of
 from calibration.rows import RowRecord, is_in
 from model.checkpoint import Checkpoint
 from train.data import DataError, ImageRows
 from train.evaluation.judging import Judge, JudgedSet
-from train.evaluation.pairs import Mean, Pair, compare, mean_of, share_of
+from train.evaluation.pairs import Mean, Pair, compare, mean_of
 from train.evaluation.posterior import PosteriorReport, posterior_figures
 from train.evaluation.rates import ClassRates, Realised, class_rates, realised
 from train.evaluation.sets import (

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from calibration.arrays import BoolArray
-from calibration.detection import Rate, clopper_pearson, fpr_at_tpr, tpr_at
+from calibration.detection import Rate, fpr_at_tpr, share_of, tpr_at
 from calibration.metrics import auroc
 from train.evaluation.judging import JudgedSet
 from train.evaluation.sets import StrangeRows
@@ -104,14 +103,6 @@ def mean_of(group: str, pairs: Sequence[Pair]) -> Mean | None:
         excluded=tuple(pair.name for pair in members if pair.excluded is not None),
         found=tuple(_mean_found(column) for column in columns),
     )
-
-
-def share_of(flags: BoolArray, level: float = 0.95) -> Rate:
-    """The share of rows (N,) that are True, with its interval at ``level``."""
-    count, total = int(flags.sum()), len(flags)
-    low, high = clopper_pearson(count, total, level)
-    share = count / total if total else None
-    return Rate(count=count, total=total, share=share, low=low, high=high)
 
 
 def _found(name: str, known: JudgedSet, judged: JudgedSet) -> Found:

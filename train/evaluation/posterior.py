@@ -8,11 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from calibration.arrays import BoolArray, FloatArray, IntArray
-from calibration.detection import Rate
+from calibration.detection import Rate, share_of
 from calibration.posterior_figures import posterior_figures as figures_of_posterior
 from calibration.temperature import softmax
 from train.evaluation.judging import JudgedSet
-from train.evaluation.pairs import share_of
 
 #: What a report calls the model that is evaluated.
 MODEL = "this model"

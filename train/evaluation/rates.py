@@ -18,10 +18,9 @@ import numpy as np
 from calibration.arrays import FloatArray, IntArray
 from calibration.calibration import Calibration
 from calibration.conformal import attained_rank, beta_binomial_interval
-from calibration.detection import Rate, rate_at, rates_by_class
+from calibration.detection import Rate, rate_at, rates_by_class, share_of
 from calibration.modes import LABEL_SHIFT_SAFE, MARGINAL
 from train.evaluation.judging import JudgedSet
-from train.evaluation.pairs import share_of
 
 ALPHAS = (0.01, 0.05, 0.10)
 
