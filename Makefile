@@ -67,7 +67,8 @@ $(FREIA): $(STAMP)
 	touch $@
 
 protos: setup ## generate service/protos/*_pb2*
-	$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. --grpc_python_out=. service/protos/classifier.proto
+	$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. --grpc_python_out=. service/protos/classifier.proto service/protos/open_inference.proto
+	$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. service/protos/oip.proto
 
 lock: setup ## write what is installed into constraints.txt
 	$(BIN)/python -m pip freeze --exclude-editable | grep -v -i -E '^(nvidia-|cuda-|triton)' > constraints.txt

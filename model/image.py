@@ -7,11 +7,13 @@ does not limit the number of bytes, which each face of the service does before c
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
 import re
 import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,6 +78,12 @@ class ImageTooLargeError(ImageError):
     code = "image_too_large"
 
 
+class ImageShapeError(ImageError):
+    """Raw pixels that are not of the model's exact size and type."""
+
+    code = "bad_shape"
+
+
 @dataclass(frozen=True, kw_only=True)
 class InputSpec:
     """What a model takes: the preprocessing that travels with its weights.
@@ -119,11 +127,65 @@ def decode(data: bytes, spec: InputSpec, max_pixels: int = MAX_PIXELS) -> UInt8A
     Raises an ``ImageError`` for empty, foreign, truncated or oversized input, and for nothing
     else: whatever a decoder raises on hostile bytes becomes one.
     """
-    if not data:
-        raise EmptyImageError("the image is empty: expected the bytes of an encoded image")
-    # damaged metadata does not touch the pixels; not catch_warnings, which threads undo for others
-    warnings.filterwarnings("ignore", module=r"PIL\.")
-    image = _open(data, max_pixels)
+    return _decoded(_open(data, max_pixels), spec)
+
+
+def decode_all(
+    images: Sequence[bytes], spec: InputSpec, max_pixels: int = MAX_PIXELS
+) -> UInt8Array:
+    """Encoded images to uint8 (n, C, H, W); ``max_pixels`` is what they may have together.
+
+    All headers are read before the first pixel is decoded. Raises the ``ImageError`` of the first
+    image that is not usable, with its place in the sequence where there are several.
+    """
+    opened, pixels = [], 0
+    for place, data in enumerate(images):
+        with _at(place, len(images)):
+            image = _open(data, max_pixels)
+        pixels += image.width * image.height
+        if pixels > max_pixels:
+            raise ImageTooLargeError(
+                f"the images have more than {max_pixels:,} pixels together: send fewer at once"
+            )
+        opened.append(image)
+    decoded = np.empty((len(images), *spec.shape), dtype=np.uint8)
+    for place, image in enumerate(opened):
+        with _at(place, len(images)):
+            decoded[place] = _decoded(image, spec)
+    return decoded
+
+
+@contextlib.contextmanager
+def _at(place: int, count: int) -> Iterator[None]:
+    """Say of an error which of several images it is about."""
+    try:
+        yield
+    except ImageError as error:
+        if count == 1:
+            raise
+        raise type(error)(f"image {place}: {error}") from error
+
+
+def checked_pixels(pixels: npt.NDArray[np.generic], spec: InputSpec) -> UInt8Array:
+    """Raw pixels (n, C, H, W) or (n, H, W, C), exactly of the model's size, to (n, C, H, W).
+
+    Where a shape could be either it is read as (n, C, H, W). Raises ``ImageShapeError`` for any
+    other shape and any type but uint8: nothing is resized or scaled.
+    """
+    channels, height, width = spec.shape
+    if pixels.dtype != np.uint8:
+        raise ImageShapeError(f"pixels of type {pixels.dtype}: expected uint8 in 0 to 255")
+    if pixels.ndim == 4 and pixels.shape[1:] == spec.shape:
+        return np.ascontiguousarray(pixels)
+    if pixels.ndim == 4 and pixels.shape[1:] == (height, width, channels):
+        return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
+    raise ImageShapeError(
+        f"pixels of shape {list(pixels.shape)}: expected [n, {channels}, {height}, {width}] or "
+        f"[n, {height}, {width}, {channels}]; send encoded images to have them resized"
+    )
+
+
+def _decoded(image: Image.Image, spec: InputSpec) -> UInt8Array:
     try:
         return _pixels(ImageOps.exif_transpose(image), spec.shape)
     except ImageError:
@@ -137,6 +199,10 @@ def decode(data: bytes, spec: InputSpec, max_pixels: int = MAX_PIXELS) -> UInt8A
 
 def _open(data: bytes, max_pixels: int) -> Image.Image:
     """Read the header only; the pixel count is checked before any pixel is decoded."""
+    if not data:
+        raise EmptyImageError("the image is empty: expected the bytes of an encoded image")
+    # damaged metadata does not touch the pixels; not catch_warnings, which threads undo for others
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError as error:

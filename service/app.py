@@ -1,4 +1,4 @@
-"""The Ray Serve application: one ingress deployment that holds the model, and one Monitor.
+"""The Ray Serve application: one ingress deployment that holds the models, and one Monitor.
 
 ``build`` is Serve's typed application builder, so ``ServiceConfig`` is exactly ``args:`` in
 ``deploy/serve.yaml``. (No postponed annotations in this module: the builder would then silently
@@ -6,82 +6,184 @@ pass a dict.) Processes, ports and signals are in ``serve.py``.
 """
 
 import asyncio
+import hashlib
 import logging
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import torch
 from fastapi import FastAPI
 from ray import serve
+from ray.experimental import internal_kv
 from ray.serve import Application
-from ray.serve.config import BackpressureConfig
+from ray.serve.config import AutoscalingConfig, BackpressureConfig
 from ray.serve.handle import DeploymentHandle
 
-from service.answer import ModelName
-from service.bundle import Bundle
-from service.config import ServiceConfig
-from service.engine import Engine, Item, Outcome
+from service import served
+from service.access_log import AccessLog
+from service.admin import Admin, target_of
+from service.config import NO_LOG, STDERR, ServiceConfig
+from service.engine import Engine, standing
+from service.follower import Follower
 from service.grpc_api import GrpcFace
-from service.http_api import create_app
-from service.monitor import Monitor, Reporter, Tally
-from service.predictor import Predictor
+from service.http_api import Doors, create_app
+from service.keys import ADMIN_KEYS, API_KEYS, Keys
+from service.monitor import RELOADS, SHADOW, Monitor, Reporter, Tally
+from service.oip.rpc import InferenceFace
+from service.quarantine import Quarantine
+from service.recorder import Recorder
+from service.rollout import Outcome, Plan, Report, Rollout, Target
+from service.served import Models, Runtime, ServedModel
 
 #: Places beyond the admitted requests, so that refusals, probes and scrapes are answered as well.
 SPARE_PLACES = 64
 
 _MONITOR: dict[str, Any] = {
     "num_replicas": 1,
-    "max_ongoing_requests": 100,
+    "max_ongoing_requests": 1000,
+    "health_check_period_s": 2,
     "ray_actor_options": {"num_cpus": 0.05},
 }
 
 
+class Central(Monitor):
+    """The Monitor deployment: totals of all replicas, and the plan of what they serve.
+
+    The plan is kept in the cluster's own key-value store, so it outlives this process; another
+    configuration begins with a plan of its own.
+    """
+
+    def __init__(self, config: ServiceConfig) -> None:
+        super().__init__()
+        bundles = "\n".join(map(str, config.bundles))
+        key = f"oodgate-plan-{hashlib.sha256(bundles.encode()).hexdigest()}".encode()
+        saved = internal_kv._internal_kv_get(key)
+
+        def save(text: str) -> None:
+            internal_kv._internal_kv_put(key, text.encode())
+
+        self._rollout = Rollout(None if saved is None else saved.decode(), save)
+
+    async def begin(self, configured: tuple[Target, ...]) -> Plan:
+        """See ``Rollout.begin``."""
+        return await self._rollout.begin(configured)
+
+    async def sync(self, replica: str, report: Report, wait_s: float) -> Plan:
+        """See ``Rollout.sync``."""
+        return await self._rollout.sync(replica, report, wait_s)
+
+    async def forget(self, replica: str) -> None:
+        """See ``Rollout.forget``."""
+        self._rollout.forget(replica)
+
+    async def deploy(self, target: Target, share: float | None) -> Outcome:
+        """Swap, or with a share shadow, and count how it went."""
+        outcome = "refused"
+        try:
+            if share is None:
+                done, outcome = await self._rollout.deploy(target), "swapped"
+            else:
+                done, outcome = await self._rollout.shadow(target, share), "shadowed"
+            return done
+        finally:
+            await self.count(RELOADS, outcome)
+
+    async def end_shadow(self, name: str) -> None:
+        """See ``Rollout.end_shadow``."""
+        await self._rollout.end_shadow(name)
+        await self.count(RELOADS, "ended")
+
+    async def state(self) -> tuple[Plan, int, dict[tuple[str, ...], int]]:
+        """The plan, how many replicas follow it, and what shadows have decided."""
+        return self._rollout.plan, self._rollout.replicas(), await self.values(SHADOW)
+
+
 @serve.ingress()
-class Gateway(GrpcFace):
-    """Holds the model and both faces of it."""
+class Gateway(GrpcFace, InferenceFace):
+    """Holds the models and every face of them."""
 
     _reporter: Reporter | None = None
 
     async def __init__(  # type: ignore[misc]  # Serve awaits it
-        self, config: ServiceConfig, monitor: DeploymentHandle[Monitor]
+        self, config: ServiceConfig, monitor: DeploymentHandle[Central]
     ) -> None:
         log_to_terminal()
         torch.set_num_threads(config.threads)
-        bundle = Bundle.load(config.bundle)
+        self._config = config
         self._monitor = monitor
-        batch: Any = self._batch  # the decorator's own methods are on it
-        batch.set_max_batch_size(config.max_batch_size)
-        batch.set_batch_wait_timeout_s(config.batch_wait_timeout_s)
-        self.engine = Engine(
-            predictor=Predictor(
-                bundle, "cuda" if config.num_gpus else "cpu", compiled=config.compile
-            ),
-            model=ModelName(name=bundle.name, version=bundle.version),
-            limits=config.limits(),
-            submit=self._batch,
+        self._recorder = _recorder(config)
+        self._runtime = _runtime(config)
+        plan = await monitor.begin.remote(tuple(target_of(path) for path in config.bundles))
+        models = Models([self._load(Path(target.path)) for target in plan.serving])
+        self.engine = Engine(models=models, limits=config.limits(), recorder=self._recorder)
+        self.keys = Keys(config.api_keys_file, API_KEYS)
+        self._admin = Admin(monitor, Keys(config.admin_keys_file, ADMIN_KEYS))
+        self._follower = Follower(models, plan, self._load, self._sync)
+        self._follower.start()
+        self._reporter = Reporter(
+            self._recorder.tally, self._send, standing=lambda: standing(models)
         )
-        self.engine.warm_up((1, config.max_batch_size))
-        self._reporter = Reporter(self.engine.tally, self._send, standing=self.engine.standing)
         self._reporter.start()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        return create_app(self.engine, self._exposition)
+        doors = Doors(
+            keys=self.keys,
+            admin=self._admin,
+            allowed_hosts=self._config.allowed_hosts,
+            cors_origins=self._config.cors_origins,
+        )
+        return create_app(self.engine, doors, self._exposition, self.statistics)
 
-    @serve.batch
-    async def _batch(self, items: list[Item]) -> list[Outcome]:
-        return await self.engine.infer(items)
+    def _load(self, path: Path) -> ServedModel:
+        return served.load(path, self._runtime, self._recorder.batch)
 
     async def __del__(self) -> None:
         """Serve awaits this when a replica stops gracefully."""
         if self._reporter is not None:  # else the replica never came up
+            await self._follower.stop()
             await self._reporter.stop()
+            await self._monitor.forget.remote(self._follower.replica)
 
     async def _send(self, source: str, number: int, delta: Tally) -> None:
         await self._monitor.record.remote(source, number, delta)
 
+    async def _sync(self, replica: str, report: Report, wait_s: float) -> Plan:
+        plan: Plan = await self._monitor.sync.remote(replica, report, wait_s)
+        return plan
+
     async def _exposition(self) -> bytes:
         text: bytes = await asyncio.wait_for(self._monitor.exposition.remote(), 5)
         return text
+
+    async def statistics(self) -> dict[tuple[str, ...], int]:
+        """What the Open Inference Protocol reports of each version, over all replicas."""
+        found: dict[tuple[str, ...], int] = await asyncio.wait_for(
+            self._monitor.statistics.remote(), 5
+        )
+        return found
+
+
+def _runtime(config: ServiceConfig) -> Runtime:
+    return Runtime(
+        executor=ThreadPoolExecutor(1, thread_name_prefix="forward"),
+        device="cuda" if config.num_gpus else "cpu",
+        compiled=config.compile,
+        max_batch_size=config.max_batch_size,
+        max_waiting=config.max_queued_images,
+        wait_s=config.batch_wait_timeout_s,
+    )
+
+
+def _recorder(config: ServiceConfig) -> Recorder:
+    log = None
+    if config.access_log != NO_LOG:
+        log = AccessLog(None if config.access_log == STDERR else Path(config.access_log))
+    quarantine = None
+    if config.quarantine is not None:
+        quarantine = Quarantine(config.quarantine, config.quarantine_files, config.quarantine_bytes)
+    return Recorder(Tally(), log, quarantine)
 
 
 def log_to_terminal() -> None:
@@ -98,16 +200,30 @@ def log_to_terminal() -> None:
 
 def build(config: ServiceConfig) -> Application:
     """One Monitor, and as many Gateways as there are replicas."""
-    monitor = serve.deployment(name="Monitor", **_MONITOR)(Monitor)
+    monitor = serve.deployment(name="Monitor", **_MONITOR)(Central)
     places = max(config.max_queued_requests, 2 * config.max_batch_size) + SPARE_PLACES
     gateway = serve.deployment(
         name="Gateway",
-        num_replicas=config.replicas,
+        **_scale(config, places),
         max_ongoing_requests=places,
         max_queued_requests=places,
         backpressure_config=BackpressureConfig(status_code=429, retry_after_s=1),
         graceful_shutdown_timeout_s=15,
         graceful_shutdown_wait_loop_s=0.2,
+        health_check_period_s=2,
         ray_actor_options={"num_cpus": config.num_cpus, "num_gpus": config.num_gpus},
     )(Gateway)
-    return gateway.bind(config, monitor.bind())
+    return gateway.bind(config, monitor.bind(config))
+
+
+def _scale(config: ServiceConfig, places: int) -> dict[str, Any]:
+    """A fixed number of replicas, or Serve's autoscaling by the requests on their way."""
+    if config.max_replicas is None:
+        return {"num_replicas": config.replicas}
+    return {
+        "autoscaling_config": AutoscalingConfig(
+            min_replicas=config.replicas,
+            max_replicas=config.max_replicas,
+            target_ongoing_requests=max(1, min(places, config.max_batch_size) // 2),
+        )
+    }

@@ -128,20 +128,13 @@ class Bundle:
     @classmethod
     def load(cls, path: Path) -> Bundle:
         """Read and verify; raises ``BundleError`` naming the first file that is not as sealed."""
-        manifest_bytes = _read(path, MANIFEST)
-        digest = hashlib.sha256(manifest_bytes).hexdigest()
-        if _read(path, SEAL) != _seal_line(digest):
-            raise BundleError(
-                f"{path}: {MANIFEST} and {SEAL} disagree: expected {digest} in {SEAL}; one of the "
-                "two was changed or damaged, restore the bundle from its source"
-            )
-        manifest = Manifest.from_bytes(manifest_bytes)
+        manifest, version = version_of(path)
         contents = verified_contents(path, manifest.files)
         try:
             checkpoint = _described(manifest, contents)
             return cls(
                 path=path,
-                version=digest[:12],
+                version=version,
                 manifest=manifest,
                 checkpoint=checkpoint,
                 calibration=_bound_calibration(contents, checkpoint.spec),
@@ -150,6 +143,18 @@ class Bundle:
             )
         except (CheckpointError, CalibrationError, RowsError, KeyError, TypeError) as error:
             raise BundleError(f"{path}: {error}") from error
+
+
+def version_of(path: Path) -> tuple[Manifest, str]:
+    """A bundle's manifest and version, without its files; raises ``BundleError``."""
+    content = _read(path, MANIFEST)
+    digest = hashlib.sha256(content).hexdigest()
+    if _read(path, SEAL) != _seal_line(digest):
+        raise BundleError(
+            f"{path}: {MANIFEST} and {SEAL} disagree: expected {digest} in {SEAL}; one of the "
+            "two was changed or damaged, restore the bundle from its source"
+        )
+    return Manifest.from_bytes(content), digest[:12]
 
 
 def seal(path: Path, manifest: Mapping[str, Any], contents: Mapping[str, bytes]) -> Bundle:

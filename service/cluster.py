@@ -8,13 +8,16 @@ from __future__ import annotations
 import logging
 import math
 import secrets
+import socket
+import ssl
 import time
 import urllib.request
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from service import loopback
+from service import loopback, worker
 from service.config import ServiceConfig
 from service.startup import StartupError, free_ports
 
@@ -25,9 +28,30 @@ GRPC_ENVELOPE_FACTOR = 4
 
 _START_S = 120.0
 
+#: What HAProxy answers where no replica can: as every other failure, and worth trying again.
+_ERROR_ANSWER = (
+    "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\n"
+    "Cache-Control: no-cache\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+)
+_ERROR_BODY = '{"error":"the service is not ready, or has just lost a replica; try again",'
+_ERROR_BODY += '"code":"not_ready"}'
 
-def environment(config: ServiceConfig, folder: Path, host: str, haproxy: bool) -> dict[str, str]:
-    """What Ray reads once, at import, in this process and in all that it starts."""
+
+@dataclass(frozen=True, kw_only=True)
+class Tls:
+    """Files of a certificate chain and its key."""
+
+    certificate: Path
+    key: Path
+
+
+def environment(
+    config: ServiceConfig, folder: Path, host: str, haproxy: bool, tls: Tls | None = None
+) -> dict[str, str]:
+    """What Ray reads once, at import, in this process and in all that it starts.
+
+    Writes into ``folder`` what HAProxy reads from files.
+    """
     settings = {
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_AUTH_MODE": "token",
@@ -43,6 +67,13 @@ def environment(config: ServiceConfig, folder: Path, host: str, haproxy: bool) -
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
         "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "metrics.sock"),
         "RAY_SERVE_HAPROXY_NBTHREAD": "1",
+        # a request is an answer's only cause, so one whose replica died may be asked again, once
+        "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
+        "RAY_SERVE_HAPROXY_RETRIES": "1",
+        "RAY_SERVE_HAPROXY_HEALTH_CHECK_INTER": "1s",
+        # the model has threads of its own, so one loop can do Serve's work and ours: fewer hops
+        "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
+        "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
         # HAProxy's hour lets half-sent requests take all of its connections
         "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": str(math.ceil(config.read_timeout_s) + 5),
         "RAY_SERVE_GRPC_MAX_MESSAGE_SIZE": str(GRPC_ENVELOPE_FACTOR * config.max_body_bytes),
@@ -58,14 +89,30 @@ def environment(config: ServiceConfig, folder: Path, host: str, haproxy: bool) -
     settings.update(zip(ports, map(str, free_ports(len(ports))), strict=True))
     if _meets_on_loopback(host):
         settings.update(loopback.environment)
+    if _loopback_only(host):
+        settings[worker.LOOPBACK_ONLY] = "1"
+    if haproxy:
+        settings.update(_haproxy_files(folder, tls))
     return settings
+
+
+def _haproxy_files(folder: Path, tls: Tls | None) -> dict[str, str]:
+    errors = folder / "error.http"
+    errors.write_text(_ERROR_ANSWER.format(length=len(_ERROR_BODY), body=_ERROR_BODY), newline="")
+    files = {worker.ERROR_FILE: str(errors)}
+    if tls is not None:
+        pem = folder / "tls.pem"
+        pem.touch(mode=0o600)
+        pem.write_bytes(tls.certificate.read_bytes() + b"\n" + tls.key.read_bytes())
+        files[worker.TLS_PEM] = str(pem)
+    return files
 
 
 def start_ray(folder: Path, host: str) -> None:
     """A Ray of this process alone, whose sockets and logs are in ``folder``."""
     import ray
 
-    hook = {"worker_process_setup_hook": "service.loopback.apply"}
+    hook = {"worker_process_setup_hook": "service.worker.apply"}
     own_node: dict[str, Any] = {}
     if not _meets_on_loopback(host):
         own_node["_node_ip_address"] = host
@@ -74,7 +121,7 @@ def start_ray(folder: Path, host: str) -> None:
         namespace=f"{APPLICATION}-{secrets.token_hex(4)}",
         include_dashboard=False,
         logging_level=logging.ERROR,
-        runtime_env=hook if _loopback_only(host) else None,
+        runtime_env=hook,
         _temp_dir=str(folder / "ray"),
         **own_node,
     )
@@ -90,7 +137,9 @@ def _meets_on_loopback(host: str) -> bool:
     return host in (loopback.LOOPBACK, "0.0.0.0")  # noqa: S104
 
 
-def start_serve(config: ServiceConfig, host: str, port: int, grpc_port: int) -> None:
+def start_serve(
+    config: ServiceConfig, host: str, port: int, grpc_port: int, haproxy: bool, tls: Tls | None
+) -> None:
     """Serve and the application on it; returns when both front doors lead to a warm replica."""
     from ray import serve
     from ray.exceptions import RayError
@@ -104,7 +153,7 @@ def start_serve(config: ServiceConfig, host: str, port: int, grpc_port: int) -> 
     quiet = LoggingConfig(log_level="WARNING", enable_access_log=False)
     try:
         serve.start(
-            http_options=HTTPOptions(host=host, port=port),
+            http_options=HTTPOptions(host=host, port=port, **({} if haproxy else _ssl(tls))),
             grpc_options=gRPCOptions(
                 port=grpc_port, grpc_servicer_functions=list(SERVICER_FUNCTIONS)
             ),
@@ -113,7 +162,15 @@ def start_serve(config: ServiceConfig, host: str, port: int, grpc_port: int) -> 
         serve.run(build(config), name=APPLICATION, logging_config=quiet)
     except (RayError, RuntimeError) as error:
         raise StartupError(f"the service did not start: {_reason() or error}") from error
-    _wait_until_ready("127.0.0.1" if host == "0.0.0.0" else host, port, grpc_port)  # noqa: S104
+    local = "127.0.0.1" if host == "0.0.0.0" else host  # noqa: S104
+    _wait_until_ready(local, port, grpc_port, tls, haproxy)
+
+
+def _ssl(tls: Tls | None) -> dict[str, Any]:
+    """For Serve's Python proxy; behind HAProxy the replicas speak plainly."""
+    if tls is None:
+        return {}
+    return {"ssl_certfile": str(tls.certificate), "ssl_keyfile": str(tls.key)}
 
 
 def _reason() -> str:
@@ -129,21 +186,33 @@ def _reason() -> str:
     return lines[-1] if lines else ""
 
 
-def _wait_until_ready(host: str, port: int, grpc_port: int) -> None:
-    """Until both front doors lead to a warm replica."""
+def _wait_until_ready(host: str, port: int, grpc_port: int, tls: Tls | None, haproxy: bool) -> None:
+    """Until both front doors lead to a warm replica; of a certificate nothing is checked here."""
     import grpc
     from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+    unchecked = ssl._create_unverified_context()  # noqa: S323  # this process's own service
+    scheme = "http" if tls is None else "https"
+
     def http() -> None:
-        urllib.request.urlopen(f"http://{host}:{port}/readyz", timeout=5).close()
+        url = f"{scheme}://{host}:{port}/readyz"
+        urllib.request.urlopen(  # noqa: S310
+            url, timeout=5, context=None if tls is None else unchecked
+        ).close()
 
     def rpc() -> None:
         with grpc.insecure_channel(f"{host}:{grpc_port}") as channel:
             health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=5)
 
+    def listening() -> None:
+        socket.create_connection((host, grpc_port), timeout=5).close()
+
     deadline = time.monotonic() + _START_S
-    for ask, failure in ((http, OSError), (rpc, grpc.RpcError)):
-        _poll(ask, failure, deadline)
+    _poll(http, OSError, deadline)
+    if tls is not None and haproxy:  # gRPC would want the certificate's name
+        _poll(listening, OSError, deadline)
+    else:
+        _poll(rpc, grpc.RpcError, deadline)
 
 
 def _poll(ask: Callable[[], None], failure: type[Exception], deadline: float) -> None:

@@ -17,6 +17,7 @@ from calibration.conformal import UnsupportedAlphaError
 from model.image import (
     EmptyImageError,
     ImageError,
+    ImageShapeError,
     ImageTooLargeError,
     NotAnImageError,
     TruncatedImageError,
@@ -42,12 +43,59 @@ class BodyTooLargeError(ServiceError):
         )
 
 
+class TooManyImagesError(ServiceError):
+    """More images in one request than the service takes."""
+
+    def __init__(self, found: int, limit: int) -> None:
+        super().__init__(
+            f"the request has {found:,} images: expected at most {limit:,}; send several requests"
+        )
+
+
 class BadParameterError(ServiceError):
     """A parameter beside the image that has no meaning here."""
 
 
+class BadRequestError(ServiceError):
+    """An envelope that cannot be read, or a tensor that is not what the model takes."""
+
+
+class BadHostError(ServiceError):
+    """Asked for by a name that is not this service's: a page in a browser may have been misled."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this service is not known by the request's Host: ask for it by a name that it was "
+            "started with (--allowed-host)"
+        )
+
+
+class UnauthenticatedError(ServiceError):
+    """No key, or one that is not known."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "an API key is needed: send the header 'Authorization: Bearer KEY' or 'X-API-Key: KEY'"
+        )
+
+
+class ForbiddenError(ServiceError):
+    """A good key that is not good for this."""
+
+    def __init__(self) -> None:
+        super().__init__("this needs an admin key, which the key that was sent is not")
+
+
 class NotFoundError(ServiceError):
     """No such path or service."""
+
+
+class UnknownModelError(NotFoundError):
+    """No model of that name, or not in that version."""
+
+
+class UnsupportedError(ServiceError):
+    """Part of a protocol that this service does not offer."""
 
 
 class MethodNotAllowedError(ServiceError):
@@ -66,6 +114,20 @@ class ClientGoneError(ServiceError):
 
     def __init__(self) -> None:
         super().__init__("the client went away before its request had arrived completely")
+
+
+class DeadlineError(ServiceError):
+    """The answer would come too late to be of use, so it was not computed."""
+
+    def __init__(self, waited_s: float) -> None:
+        super().__init__(
+            f"the deadline passed after {waited_s:.3f} s of waiting: send less at once, or allow "
+            "more time"
+        )
+
+
+class DeployError(ServiceError):
+    """A bundle that was not taken into service; the one before goes on."""
 
 
 class OverloadedError(ServiceError):
@@ -93,8 +155,12 @@ INTERNAL = Status(code="internal", http=500, grpc=grpc.StatusCode.INTERNAL)
 #: Nobody waits for this answer; 499 is what HAProxy's and nginx's logs call it.
 CANCELLED = Status(code="cancelled", http=499, grpc=grpc.StatusCode.CANCELLED)
 
+#: More than the service admits; the caller may try again.
+OVERLOADED = Status(
+    code="overloaded", http=429, grpc=grpc.StatusCode.RESOURCE_EXHAUSTED, retry_after_s=1
+)
+
 _BAD = grpc.StatusCode.INVALID_ARGUMENT
-_BUSY = grpc.StatusCode.RESOURCE_EXHAUSTED
 
 #: Exception type to status; the first type that matches decides, so narrow types come first.
 TABLE: tuple[tuple[type[Exception], Status], ...] = (
@@ -102,10 +168,20 @@ TABLE: tuple[tuple[type[Exception], Status], ...] = (
     (NotAnImageError, Status(code="not_an_image", http=400, grpc=_BAD)),
     (TruncatedImageError, Status(code="truncated_image", http=400, grpc=_BAD)),
     (ImageTooLargeError, Status(code="image_too_large", http=400, grpc=_BAD)),
+    (ImageShapeError, Status(code="bad_shape", http=400, grpc=_BAD)),
     (ImageError, Status(code="bad_image", http=400, grpc=_BAD)),
     (BodyTooLargeError, Status(code="body_too_large", http=413, grpc=_BAD)),
+    (TooManyImagesError, Status(code="too_many_images", http=413, grpc=_BAD)),
     (BadParameterError, Status(code="bad_parameter", http=400, grpc=_BAD)),
+    (BadRequestError, Status(code="bad_request", http=400, grpc=_BAD)),
+    (BadHostError, Status(code="bad_host", http=400, grpc=_BAD)),
+    (
+        UnauthenticatedError,
+        Status(code="unauthenticated", http=401, grpc=grpc.StatusCode.UNAUTHENTICATED),
+    ),
+    (ForbiddenError, Status(code="forbidden", http=403, grpc=grpc.StatusCode.PERMISSION_DENIED)),
     (UnsupportedAlphaError, Status(code="unsupported_alpha", http=400, grpc=_BAD)),
+    (UnknownModelError, Status(code="unknown_model", http=404, grpc=grpc.StatusCode.NOT_FOUND)),
     (NotFoundError, Status(code="not_found", http=404, grpc=grpc.StatusCode.NOT_FOUND)),
     (
         MethodNotAllowedError,
@@ -115,8 +191,20 @@ TABLE: tuple[tuple[type[Exception], Status], ...] = (
         SlowBodyError,
         Status(code="slow_body", http=408, grpc=grpc.StatusCode.DEADLINE_EXCEEDED),
     ),
+    (
+        UnsupportedError,
+        Status(code="unsupported", http=501, grpc=grpc.StatusCode.UNIMPLEMENTED),
+    ),
+    (
+        DeadlineError,
+        Status(code="deadline_exceeded", http=504, grpc=grpc.StatusCode.DEADLINE_EXCEEDED),
+    ),
+    (
+        DeployError,
+        Status(code="deploy_refused", http=409, grpc=grpc.StatusCode.FAILED_PRECONDITION),
+    ),
     (ClientGoneError, CANCELLED),
-    (OverloadedError, Status(code="overloaded", http=429, grpc=_BUSY, retry_after_s=1)),
+    (OverloadedError, OVERLOADED),
     (
         NotReadyError,
         Status(code="not_ready", http=503, grpc=grpc.StatusCode.UNAVAILABLE, retry_after_s=1),

@@ -1,8 +1,6 @@
-"""The gRPC face: envelopes only.
+"""Our own gRPC face and the health service: envelopes only.
 
-Ray Serve's gRPC proxy routes a call by its method *name* to the ingress deployment, so every
-method of each registered service is defined here, as a mix-in of that deployment. No protobuf
-class appears in an annotation: Serve pickles the class.
+A mix-in of the ingress deployment, which Serve calls by the name of the method.
 """
 
 from __future__ import annotations
@@ -12,21 +10,32 @@ from typing import Any
 
 import grpc
 from google.protobuf import json_format
-from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 
-from service.engine import Ask, Engine
-from service.errors import BadParameterError, Fault, NotFoundError, Status, fault_of
+from service.answer import answer
+from service.ask import Ask, Reply
+from service.engine import Engine
+from service.errors import Fault, NotFoundError, ServiceError, Status, fault_of
+from service.grpc_wire import (
+    add_service,
+    check_key,
+    checked_message,
+    refuse,
+    request_id,
+    turn_away,
+)
+from service.keys import Keys
 from service.protos import classifier_pb2
 
 #: What Ray Serve registers (``gRPCOptions.grpc_servicer_functions``).
 SERVICER_FUNCTIONS = (
     "service.grpc_api.add_classifier_to_server",
+    "service.oip.rpc.add_inference_to_server",
     "grpc_health.v1.health_pb2_grpc.add_HealthServicer_to_server",
 )
 
 #: Names that the health service answers for; the empty one is the whole server.
-SERVICES = ("", "oodgate.v1.Classifier")
+SERVICES = ("", "oodgate.v1.Classifier", "inference.GRPCInferenceService")
 
 _UNIMPLEMENTED = Status(code="unimplemented", http=501, grpc=grpc.StatusCode.UNIMPLEMENTED)
 
@@ -35,34 +44,36 @@ class GrpcFace:
     """The methods of ``oodgate.v1.Classifier`` and ``grpc.health.v1.Health``."""
 
     engine: Engine
+    keys: Keys
 
     async def Classify(self, request: Any, grpc_context: Any) -> Any:  # noqa: N802
         """One image in, one verdict out."""
+        try:
+            check_key(grpc_context, self.keys)
+        except ServiceError as error:
+            turn_away(self.engine, grpc_context, error)
+            return classifier_pb2.ClassifyResponse()
 
         async def read() -> Ask:
-            if isinstance(request, bytes):
-                raise BadParameterError(
-                    "the message cannot be read: expected an oodgate.v1.ClassifyRequest"
-                )
+            message = checked_message(request, "an oodgate.v1.ClassifyRequest")
             return Ask(
-                image=request.image,
-                alpha=request.alpha if request.HasField("alpha") else None,
-                id=request.id,
-                top_k=request.top_k if request.HasField("top_k") else None,
+                images=(message.image,),
+                model=message.model,
+                alpha=message.alpha if message.HasField("alpha") else None,
+                id=message.id,
+                top_k=message.top_k if message.HasField("top_k") else None,
             )
 
         try:
-            response = await self.engine.answer("grpc", read)
+            return await self.engine.answer("grpc", read, _render, request_id(grpc_context))
         except Fault as fault:
-            _refuse(grpc_context, fault)
+            refuse(grpc_context, fault)
             return classifier_pb2.ClassifyResponse()
-        fields = response.model_dump(by_alias=True)
-        return json_format.ParseDict(fields, classifier_pb2.ClassifyResponse())
 
     async def Check(self, request: Any, grpc_context: Any) -> Any:  # noqa: N802
         """Serving, for a replica is reachable only once its model is warm."""
         if request.service not in SERVICES:
-            _refuse(grpc_context, fault_of(NotFoundError(f"no service {request.service[:100]!r}")))
+            refuse(grpc_context, fault_of(NotFoundError(f"no service {request.service[:100]!r}")))
             return health_pb2.HealthCheckResponse()
         return health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.SERVING)
 
@@ -74,30 +85,19 @@ class GrpcFace:
     async def Watch(self, request: Any, grpc_context: Any) -> AsyncIterator[Any]:  # noqa: N802
         """Not served: a watcher would hold one of the replica's places for as long as it lives."""
         text = "Watch is not served; poll Check"
-        _refuse(grpc_context, Fault(_UNIMPLEMENTED, text))
+        refuse(grpc_context, Fault(_UNIMPLEMENTED, text))
         raise NotImplementedError(text)  # a stream's status is only sent when it fails
         yield  # an async generator that yields nothing
 
 
+def _render(ask: Ask, reply: Reply) -> Any:
+    (verdict,) = reply.verdicts
+    response = answer(verdict, reply.labels, reply.model, reply.id, ask.top_k)
+    fields = response.model_dump(by_alias=True)
+    return json_format.ParseDict(fields, classifier_pb2.ClassifyResponse())
+
+
 def add_classifier_to_server(servicer: Any, server: Any) -> None:
-    """As the generated function does, but a message that cannot be read reaches ``Classify``."""
-    handler = grpc.unary_unary_rpc_method_handler(
-        servicer.Classify,
-        request_deserializer=_parsed,
-        response_serializer=classifier_pb2.ClassifyResponse.SerializeToString,
-    )
-    service = grpc.method_handlers_generic_handler("oodgate.v1.Classifier", {"Classify": handler})
-    server.add_generic_rpc_handlers((service,))
-
-
-def _parsed(data: bytes) -> Any:
-    """The request, or its bytes as they are: of an error here gRPC tells the client the type."""
-    try:
-        return classifier_pb2.ClassifyRequest.FromString(data)
-    except DecodeError:
-        return data
-
-
-def _refuse(context: Any, fault: Fault) -> None:
-    context.set_code(fault.status.grpc)
-    context.set_details(fault.message)
+    """Register ``oodgate.v1.Classifier``."""
+    requests = {"Classify": classifier_pb2.ClassifyRequest}
+    add_service(servicer, server, "oodgate.v1.Classifier", requests)

@@ -15,8 +15,9 @@ import bisect
 import contextlib
 import logging
 import math
+import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -27,6 +28,10 @@ from prometheus_client.core import (
     Metric,
 )
 from prometheus_client.registry import Collector
+
+from service.errors import OK
+from service.trace import Trace
+from service.verdict import Verdict
 
 logger = logging.getLogger("oodgate")
 
@@ -52,22 +57,24 @@ REQUESTS = Spec(
 )
 DECISIONS = Spec(
     name="oodgate_decisions_total",
-    help="Verdicts by decision and reason.",
-    labels=("decision", "reason"),
+    help="Verdicts by model, decision and reason.",
+    labels=("model", "decision", "reason"),
 )
 PREDICTIONS = Spec(
     name="oodgate_predictions_total",
     help="Verdicts by predicted class; classes beyond the first 100 are counted as other.",
-    labels=("class_label",),
+    labels=("model", "class_label"),
 )
 P_VALUE = Spec(
     name="oodgate_p_value",
     help="p-values of the verdicts; uniform on in-distribution traffic.",
+    labels=("model",),
     bounds=(0.001, 0.005, 0.01, 0.025, 0.05, *_FRACTIONS, 1.0),
 )
 CONFIDENCE = Spec(
     name="oodgate_confidence",
     help="Calibrated probability of the predicted class.",
+    labels=("model",),
     bounds=(*_FRACTIONS, 0.95, 0.99, 0.999, 1.0),
 )
 REQUEST_SECONDS = Spec(
@@ -88,6 +95,18 @@ BATCH_IMAGES = Spec(
     bounds=(1, 2, 4, 8, 16, 32, 64, 128, 256),
 )
 SHED = Spec(name="oodgate_shed_total", help="Requests refused because too many were waiting.")
+RELOADS = Spec(
+    name="oodgate_reloads_total",
+    help="Bundles that were to be deployed while the service ran, by outcome: swapped, shadowed, "
+    "ended or refused.",
+    labels=("outcome",),
+)
+SHADOW = Spec(
+    name="oodgate_shadow_decisions_total",
+    help="Images that a shadow has seen: its bundle, the live decision, the shadow's (or the code "
+    "of its error), and whether both predict the same class.",
+    labels=("model", "version", "live", "shadow", "same_class"),
+)
 MODEL_INFO = Spec(
     name="oodgate_model_info",
     help="1 for each bundle that is served.",
@@ -105,10 +124,19 @@ SPECS = (
     STAGE_SECONDS,
     BATCH_IMAGES,
     SHED,
+    RELOADS,
+    SHADOW,
     MODEL_INFO,
 )
 
-_BY_NAME = {spec.name: spec for spec in SPECS}
+#: Not exposed to Prometheus: what the Open Inference Protocol reports of each version.
+STATISTICS = Spec(name="statistics", help="", labels=("model", "version", "field"))
+LAST_INFERENCE = Spec(name="last_inference", help="", labels=("model", "version"), gauge=True)
+
+_BY_NAME = {spec.name: spec for spec in (*SPECS, STATISTICS, LAST_INFERENCE)}
+
+#: Classes that have a metric of their own; the rest are counted as ``other``.
+MAX_CLASSES = 100
 
 #: A metric's name and the values of its labels.
 Key = tuple[str, tuple[str, ...]]
@@ -165,6 +193,38 @@ class Tally:
         return self.distributions.setdefault((spec.name, labels), empty)
 
 
+def class_label(labels: Sequence[str], index: int) -> str:
+    """How a class is named in metrics."""
+    return labels[index] if index < MAX_CLASSES else "other"
+
+
+def count_verdict(tally: Tally, model: str, verdict: Verdict) -> None:
+    """One answered image."""
+    tally.count(DECISIONS, model, verdict.decision.value, verdict.reason or "none")
+    index = verdict.class_index
+    label = verdict.class_label if index < MAX_CLASSES else "other"
+    tally.count(PREDICTIONS, model, label)
+    tally.observe(P_VALUE, verdict.p_value, model)
+    tally.observe(CONFIDENCE, verdict.posterior[index], model)
+
+
+def count_statistics(tally: Tally, trace: Trace) -> None:
+    """One request in the terms of the Open Inference Protocol; times in nanoseconds."""
+    if trace.model is None:
+        return
+    name, version = trace.model.name, trace.model.version
+    good = trace.code == OK
+    outcome = "success" if good else "fail"
+    entries = {f"{outcome}_count": 1, f"{outcome}_ns": round(1e9 * trace.seconds)}
+    if good:
+        entries["images"] = len(trace.verdicts)
+        for stage, seconds in trace.stages.items():
+            entries |= {f"{stage}_count": 1, f"{stage}_ns": round(1e9 * seconds)}
+        tally.count(LAST_INFERENCE, name, version, by=round(1000 * time.time()))
+    for entry, value in entries.items():
+        tally.count(STATISTICS, name, version, entry, by=value)
+
+
 class _Totals(Collector):
     """A tally in prometheus-client's own words; the library cannot add counts to a histogram."""
 
@@ -186,7 +246,8 @@ class _Totals(Collector):
         if not spec.labels:
             found.setdefault((), 0)
         for labels, value in found.items():
-            family.add_metric(labels, value)
+            if value or not spec.gauge:  # a gauge at zero is of a version that has gone
+                family.add_metric(labels, value)
         return family
 
     def _histogram(self, spec: Spec, bounds: tuple[float, ...]) -> Metric:
@@ -221,13 +282,28 @@ class Monitor:
         """The Prometheus text format."""
         return generate_latest(self._registry)
 
+    async def count(self, spec: Spec, *labels: str) -> None:
+        """Add one to a counter of what the Monitor itself has seen."""
+        self._totals.count(spec, *labels)
+
+    async def statistics(self) -> dict[tuple[str, ...], int]:
+        """What ``count_statistics`` has counted, by model, version and entry."""
+        last = {
+            (*key, "last_ms"): value for key, value in (await self.values(LAST_INFERENCE)).items()
+        }
+        return await self.values(STATISTICS) | last
+
+    async def values(self, spec: Spec) -> dict[tuple[str, ...], int]:
+        """A counter's values by its labels."""
+        return {key[1]: value for key, value in self._totals.values.items() if key[0] == spec.name}
+
 
 class Reporter:
     """Hands a replica's tally to the Monitor in numbered deltas, one on its way at a time.
 
     ``send`` is given (source, number, delta). A delta that could not be delivered is sent again
     with its number; meanwhile the tally adds up, in space bounded by the number of label values.
-    ``standing`` goes along each time: a Monitor that has restarted knows nothing of it.
+    What ``standing`` gives goes along each time: a Monitor that has restarted knows nothing of it.
     """
 
     def __init__(
@@ -235,7 +311,7 @@ class Reporter:
         tally: Tally,
         send: Callable[[str, int, Tally], Awaitable[None]],
         *,
-        standing: Tally,
+        standing: Callable[[], Tally],
         period_s: float = 1.0,
         timeout_s: float = 5.0,
     ) -> None:
@@ -286,6 +362,6 @@ class Reporter:
 
     async def _run(self) -> None:
         while True:
-            self._tally.merge(self._standing)
+            self._tally.merge(self._standing())
             await self.flush()
             await asyncio.sleep(self._period_s)

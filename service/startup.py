@@ -21,15 +21,15 @@ class StartupError(Exception):
     """Why the service cannot start, or has ended; for the command line to print."""
 
 
-def checked_host(host: str, insecure: bool) -> str:
-    """The address to bind; only loopback without being asked twice."""
+def checked_host(host: str, insecure: bool, keys: bool) -> str:
+    """The address to bind; other than loopback only with API keys, or without being asked twice."""
     if host in LOOPBACK_HOSTS:
         return LOOPBACK
-    if not insecure:
+    if not (keys or insecure):
         raise StartupError(
-            f"host {host} can be reached from other machines, and this service has no "
-            "authentication of its own yet: serve on 127.0.0.1 and put an authenticating proxy in "
-            "front, or pass --insecure"
+            f"host {host} can be reached from other machines: pass --api-keys FILE (one key a "
+            "line) or set $OODGATE_API_KEYS, serve on 127.0.0.1 behind a proxy that authenticates, "
+            "or pass --insecure to let anybody ask"
         )
     return host
 

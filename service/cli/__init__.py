@@ -9,6 +9,7 @@ from __future__ import annotations
 import typer
 
 from service.cli.calibrate import calibrate
+from service.cli.deploy import deploy
 from service.cli.evaluate import evaluate
 from service.cli.inspect import inspect
 from service.cli.score import score
@@ -30,7 +31,7 @@ def build_app() -> typer.Typer:
     app = typer.Typer(
         add_completion=False, help=HELP, no_args_is_help=True, pretty_exceptions_enable=False
     )
-    for command in (train, sweep, calibrate, evaluate, inspect, score, serve):
+    for command in (train, sweep, calibrate, evaluate, inspect, score, serve, deploy):
         app.command()(command)
     return app
 
@@ -41,9 +42,10 @@ def main() -> None:
         build_app()()
     except Exception as error:
         from service.bundle import BundleError
+        from service.keys import KeysError
         from service.startup import StartupError
 
-        if not isinstance(error, (BundleError, StartupError, *user_errors())):
+        if not isinstance(error, (BundleError, KeysError, StartupError, *user_errors())):
             raise
         typer.echo(f"error: {error}", err=True)
         raise SystemExit(2) from None

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fservice/protos/classifier.proto\x12\noodgate.v1\"h\n\x0f\x43lassifyRequest\x12\r\n\x05image\x18\x01 \x01(\x0c\x12\x12\n\x05\x61lpha\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\n\n\x02id\x18\x03 \x01(\t\x12\x12\n\x05top_k\x18\x04 \x01(\x03H\x01\x88\x01\x01\x42\x08\n\x06_alphaB\x08\n\x06_top_k\"\x81\x04\n\x10\x43lassifyResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12 \n\x05model\x18\x02 \x01(\x0b\x32\x11.oodgate.v1.Model\x12)\n\x05\x63lass\x18\x03 \x01(\x0b\x32\x1a.oodgate.v1.PredictedClass\x12/\n\tposterior\x18\x04 \x03(\x0b\x32\x1c.oodgate.v1.ClassProbability\x12\x16\n\x0eprediction_set\x18\x05 \x03(\t\x12\x0f\n\x07p_value\x18\x06 \x01(\x01\x12\x19\n\x0cp_typicality\x18\x07 \x01(\x01H\x00\x88\x01\x01\x12\x14\n\x07p_train\x18\x08 \x01(\x01H\x01\x88\x01\x01\x12\r\n\x05\x61lpha\x18\t \x01(\x01\x12\r\n\x05\x64\x65lta\x18\n \x01(\x01\x12\x0c\n\x04mode\x18\x0b \x01(\t\x12\x11\n\tthreshold\x18\x0c \x01(\x01\x12\x16\n\x0ereference_size\x18\r \x01(\x03\x12\x10\n\x08\x64\x65\x63ision\x18\x0e \x01(\t\x12\x10\n\x08rejected\x18\x0f \x01(\x08\x12\x13\n\x06reason\x18\x10 \x01(\tH\x02\x88\x01\x01\x12\"\n\x06scores\x18\x11 \x01(\x0b\x32\x12.oodgate.v1.Scores\x12-\n\x07unusual\x18\x12 \x03(\x0b\x32\x1c.oodgate.v1.UnusualStatisticB\x0f\n\r_p_typicalityB\n\n\x08_p_trainB\t\n\x07_reason\"&\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\".\n\x0ePredictedClass\x12\r\n\x05index\x18\x01 \x01(\x03\x12\r\n\x05label\x18\x02 \x01(\t\"6\n\x10\x43lassProbability\x12\r\n\x05label\x18\x01 \x01(\t\x12\x13\n\x0bprobability\x18\x02 \x01(\x01\"v\n\x06Scores\x12\x12\n\x05score\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x15\n\x08log_prob\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x19\n\x0c\x62its_per_dim\x18\x03 \x01(\x01H\x02\x88\x01\x01\x42\x08\n\x06_scoreB\x0b\n\t_log_probB\x0f\n\r_bits_per_dim\"G\n\x10UnusualStatistic\x12\x11\n\tstatistic\x18\x01 \x01(\t\x12\x14\n\x07p_value\x18\x02 \x01(\x01H\x00\x88\x01\x01\x42\n\n\x08_p_value2S\n\nClassifier\x12\x45\n\x08\x43lassify\x12\x1b.oodgate.v1.ClassifyRequest\x1a\x1c.oodgate.v1.ClassifyResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fservice/protos/classifier.proto\x12\noodgate.v1\"w\n\x0f\x43lassifyRequest\x12\r\n\x05image\x18\x01 \x01(\x0c\x12\x12\n\x05\x61lpha\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\n\n\x02id\x18\x03 \x01(\t\x12\x12\n\x05top_k\x18\x04 \x01(\x03H\x01\x88\x01\x01\x12\r\n\x05model\x18\x05 \x01(\tB\x08\n\x06_alphaB\x08\n\x06_top_k\"\x81\x04\n\x10\x43lassifyResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12 \n\x05model\x18\x02 \x01(\x0b\x32\x11.oodgate.v1.Model\x12)\n\x05\x63lass\x18\x03 \x01(\x0b\x32\x1a.oodgate.v1.PredictedClass\x12/\n\tposterior\x18\x04 \x03(\x0b\x32\x1c.oodgate.v1.ClassProbability\x12\x16\n\x0eprediction_set\x18\x05 \x03(\t\x12\x0f\n\x07p_value\x18\x06 \x01(\x01\x12\x19\n\x0cp_typicality\x18\x07 \x01(\x01H\x00\x88\x01\x01\x12\x14\n\x07p_train\x18\x08 \x01(\x01H\x01\x88\x01\x01\x12\r\n\x05\x61lpha\x18\t \x01(\x01\x12\r\n\x05\x64\x65lta\x18\n \x01(\x01\x12\x0c\n\x04mode\x18\x0b \x01(\t\x12\x11\n\tthreshold\x18\x0c \x01(\x01\x12\x16\n\x0ereference_size\x18\r \x01(\x03\x12\x10\n\x08\x64\x65\x63ision\x18\x0e \x01(\t\x12\x10\n\x08rejected\x18\x0f \x01(\x08\x12\x13\n\x06reason\x18\x10 \x01(\tH\x02\x88\x01\x01\x12\"\n\x06scores\x18\x11 \x01(\x0b\x32\x12.oodgate.v1.Scores\x12-\n\x07unusual\x18\x12 \x03(\x0b\x32\x1c.oodgate.v1.UnusualStatisticB\x0f\n\r_p_typicalityB\n\n\x08_p_trainB\t\n\x07_reason\"&\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\".\n\x0ePredictedClass\x12\r\n\x05index\x18\x01 \x01(\x03\x12\r\n\x05label\x18\x02 \x01(\t\"6\n\x10\x43lassProbability\x12\r\n\x05label\x18\x01 \x01(\t\x12\x13\n\x0bprobability\x18\x02 \x01(\x01\"v\n\x06Scores\x12\x12\n\x05score\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x15\n\x08log_prob\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x19\n\x0c\x62its_per_dim\x18\x03 \x01(\x01H\x02\x88\x01\x01\x42\x08\n\x06_scoreB\x0b\n\t_log_probB\x0f\n\r_bits_per_dim\"G\n\x10UnusualStatistic\x12\x11\n\tstatistic\x18\x01 \x01(\t\x12\x14\n\x07p_value\x18\x02 \x01(\x01H\x00\x88\x01\x01\x42\n\n\x08_p_value2S\n\nClassifier\x12\x45\n\x08\x43lassify\x12\x1b.oodgate.v1.ClassifyRequest\x1a\x1c.oodgate.v1.ClassifyResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,19 +32,19 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'service.protos.classifier_p
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CLASSIFYREQUEST']._serialized_start=47
-  _globals['_CLASSIFYREQUEST']._serialized_end=151
-  _globals['_CLASSIFYRESPONSE']._serialized_start=154
-  _globals['_CLASSIFYRESPONSE']._serialized_end=667
-  _globals['_MODEL']._serialized_start=669
-  _globals['_MODEL']._serialized_end=707
-  _globals['_PREDICTEDCLASS']._serialized_start=709
-  _globals['_PREDICTEDCLASS']._serialized_end=755
-  _globals['_CLASSPROBABILITY']._serialized_start=757
-  _globals['_CLASSPROBABILITY']._serialized_end=811
-  _globals['_SCORES']._serialized_start=813
-  _globals['_SCORES']._serialized_end=931
-  _globals['_UNUSUALSTATISTIC']._serialized_start=933
-  _globals['_UNUSUALSTATISTIC']._serialized_end=1004
-  _globals['_CLASSIFIER']._serialized_start=1006
-  _globals['_CLASSIFIER']._serialized_end=1089
+  _globals['_CLASSIFYREQUEST']._serialized_end=166
+  _globals['_CLASSIFYRESPONSE']._serialized_start=169
+  _globals['_CLASSIFYRESPONSE']._serialized_end=682
+  _globals['_MODEL']._serialized_start=684
+  _globals['_MODEL']._serialized_end=722
+  _globals['_PREDICTEDCLASS']._serialized_start=724
+  _globals['_PREDICTEDCLASS']._serialized_end=770
+  _globals['_CLASSPROBABILITY']._serialized_start=772
+  _globals['_CLASSPROBABILITY']._serialized_end=826
+  _globals['_SCORES']._serialized_start=828
+  _globals['_SCORES']._serialized_end=946
+  _globals['_UNUSUALSTATISTIC']._serialized_start=948
+  _globals['_UNUSUALSTATISTIC']._serialized_end=1019
+  _globals['_CLASSIFIER']._serialized_start=1021
+  _globals['_CLASSIFIER']._serialized_end=1104
 # @@protoc_insertion_point(module_scope)

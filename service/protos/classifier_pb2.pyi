@@ -7,16 +7,18 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class ClassifyRequest(_message.Message):
-    __slots__ = ("image", "alpha", "id", "top_k")
+    __slots__ = ("image", "alpha", "id", "top_k", "model")
     IMAGE_FIELD_NUMBER: _ClassVar[int]
     ALPHA_FIELD_NUMBER: _ClassVar[int]
     ID_FIELD_NUMBER: _ClassVar[int]
     TOP_K_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
     image: bytes
     alpha: float
     id: str
     top_k: int
-    def __init__(self, image: _Optional[bytes] = ..., alpha: _Optional[float] = ..., id: _Optional[str] = ..., top_k: _Optional[int] = ...) -> None: ...
+    model: str
+    def __init__(self, image: _Optional[bytes] = ..., alpha: _Optional[float] = ..., id: _Optional[str] = ..., top_k: _Optional[int] = ..., model: _Optional[str] = ...) -> None: ...
 
 class ClassifyResponse(_message.Message):
     __slots__ = ("id", "model", "posterior", "prediction_set", "p_value", "p_typicality", "p_train", "alpha", "delta", "mode", "threshold", "reference_size", "decision", "rejected", "reason", "scores", "unusual")

@@ -1,0 +1,102 @@
+"""The caller's side of ``/admin``, for the command line; needs nothing but the standard library."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import ssl
+import urllib.error
+import urllib.parse
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from service import admin_key
+from service.bundle import BundleError
+from service.catalog import find_bundle
+from service.startup import LOOPBACK_HOSTS, StartupError
+
+#: Where the admin key for another machine's service is read from.
+VARIABLE = "OODGATE_ADMIN_KEY"
+
+#: A bundle may have to be compiled on every replica.
+_TIMEOUT_S = 330.0
+
+
+class AdminClient:
+    """Asks the service at ``url``; raises ``StartupError`` with its answer where it refuses."""
+
+    def __init__(self, url: str, ca_cert: str | None = None) -> None:
+        parts = urllib.parse.urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise StartupError(f"{url} is no URL of a service: expected http://HOST:PORT")
+        self._url = url.rstrip("/")
+        self._context = None
+        if parts.scheme == "https":
+            try:
+                self._context = ssl.create_default_context(cafile=ca_cert)
+            except OSError as error:
+                raise StartupError(f"{ca_cert}: {error}; expected certificates in PEM") from error
+        self._key = os.environ.get(VARIABLE) or _local_key(parts)
+
+    def state(self) -> dict[str, Any]:
+        """What is served."""
+        return self._ask("GET", "/admin/models")
+
+    def deploy(self, bundle: str, shadow: bool, share: float) -> dict[str, Any]:
+        """Swap or shadow."""
+        wish = {"bundle": bundle, "shadow": shadow, "share": share}
+        return self._ask("POST", "/admin/deploy", wish)
+
+    def end_shadow(self, name: str) -> dict[str, Any]:
+        """What is served without it."""
+        return self._ask("DELETE", f"/admin/shadows/{urllib.parse.quote(name, safe='')}")
+
+    def _ask(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
+        request = urllib.request.Request(  # noqa: S310  # http or https, checked above
+            self._url + path,
+            method=method,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"Authorization": f"Bearer {self._key}"},
+        )
+        try:
+            with urllib.request.urlopen(  # noqa: S310
+                request, timeout=_TIMEOUT_S, context=self._context
+            ) as response:
+                found = json.load(response)
+        except urllib.error.HTTPError as error:
+            raise StartupError(f"{self._url}: {_message(error)}") from error
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise StartupError(f"{self._url} does not answer as a service does: {error}") from error
+        return dict(found)
+
+
+def resolved(bundle: str, url: str, bundles: Path | None) -> str:
+    """The bundle as the service knows it: here its path, elsewhere what was said."""
+    if urllib.parse.urlsplit(url).hostname not in LOOPBACK_HOSTS:
+        return bundle
+    try:
+        return str(find_bundle(bundle, bundles).resolve())
+    except BundleError:
+        if bundles is not None or "/" in bundle:
+            raise
+        return bundle  # the service may know the name
+
+
+def _local_key(parts: urllib.parse.SplitResult) -> str:
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    key = admin_key.find(port) if parts.hostname in LOOPBACK_HOSTS else None
+    if key is None:
+        raise StartupError(
+            f"an admin key is needed: set ${VARIABLE} to one of those that the service was started "
+            "with (--admin-keys)"
+        )
+    return key
+
+
+def _message(error: urllib.error.HTTPError) -> str:
+    try:
+        return str(json.load(error)["error"])
+    except (ValueError, KeyError, TypeError, OSError):
+        return f"{error.code} {error.reason}"

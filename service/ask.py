@@ -1,0 +1,40 @@
+"""What a face hands to the engine, and what it gets back; free of any protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy.typing as npt
+
+from service.answer import ModelName
+from service.verdict import Verdict
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ask:
+    """Images and the parameters beside them.
+
+    ``images`` are encoded ones, or an array of raw pixels whose first axis counts them. ``model``
+    and ``version`` may be empty: the first model that is served, in the version it has.
+    ``timeout_s``: when the answer is of no use any more, counted from now.
+    """
+
+    images: Sequence[bytes] | npt.NDArray[Any]
+    model: str = ""
+    version: str = ""
+    alpha: float | None = None
+    id: str = ""
+    top_k: int | None = None
+    timeout_s: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reply:
+    """Verdicts in the order of the images, all by one model; ``labels`` in its index order."""
+
+    id: str
+    model: ModelName
+    labels: tuple[str, ...]
+    verdicts: Sequence[Verdict]

@@ -1,0 +1,327 @@
+"""What the tensors of the Open Inference Protocol mean here; the same for JSON, binary and gRPC.
+
+In: ``image``, encoded images, or ``pixels``, raw ones of the model's exact size. Out: a verdict's
+fields, one row an image. Nothing here knows an envelope.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import itertools
+import math
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from service.ask import Ask, Reply
+from service.errors import BadParameterError, BadRequestError, TooManyImagesError
+
+Array = npt.NDArray[Any]
+
+IMAGE, PIXELS = "image", "pixels"
+#: Datatype of each input.
+INPUTS = {IMAGE: "BYTES", PIXELS: "UINT8"}
+
+#: Datatype of each output, in the order in which they are answered; K: one value a class.
+OUTPUTS = {
+    "class_index": "INT64",
+    "class_label": "BYTES",
+    "posterior": "FP32",
+    "prediction_set": "BOOL",
+    "p_value": "FP64",
+    "p_typicality": "FP64",
+    "log_prob": "FP64",
+    "score": "FP64",
+    "threshold": "FP64",
+    "decision": "BYTES",
+    "rejected": "BOOL",
+    "reason": "BYTES",
+}
+#: Outputs with a value for each class.
+PER_CLASS = ("posterior", "prediction_set")
+
+_DTYPES = {"INT64": "<i8", "FP32": "<f4", "FP64": "<f8", "BOOL": "?"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputTensor:
+    """One input as it came: ``data`` is raw (bytes) or already a list of elements."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    data: bytes | memoryview | Sequence[Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WantedOutput:
+    """An output that was asked for; ``classes`` > 0 asks for the best so many as text instead."""
+
+    name: str
+    classes: int = 0
+    binary: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputTensor:
+    """One output; BYTES are a list of bytes, all else an array of ``shape``."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    values: list[bytes] | Array
+    binary: bool = False
+
+    def raw(self) -> bytes:
+        """Little-endian, row-major; each element of BYTES behind its length."""
+        if isinstance(self.values, list):
+            return b"".join(struct.pack("<I", len(value)) + value for value in self.values)
+        return self.values.astype(_DTYPES[self.datatype]).tobytes()
+
+    def listed(self) -> list[Any]:
+        """Flat, for JSON; what is not finite is null."""
+        if isinstance(self.values, list):
+            return [value.decode() for value in self.values]
+        flat = self.values.ravel().tolist()
+        if self.values.dtype.kind == "f":
+            return [value if math.isfinite(value) else None for value in flat]
+        return flat
+
+
+def images_of(inputs: Sequence[InputTensor], max_images: int) -> Sequence[bytes] | Array:
+    """The images of a request: encoded ones, or uint8 (n, ...) still to be checked by size."""
+    names = [tensor.name for tensor in inputs]
+    if len(inputs) != 1 or names[0] not in INPUTS:
+        shown = ", ".join(repr(name[:40]) for name in names[:5]) or "none"
+        raise BadRequestError(f"inputs are {shown}: expected exactly one of 'image' and 'pixels'")
+    (tensor,) = inputs
+    if tensor.datatype != INPUTS[tensor.name]:
+        raise BadRequestError(
+            f"input '{tensor.name}' has datatype {tensor.datatype[:40]!r}: expected "
+            f"{INPUTS[tensor.name]}"
+        )
+    count = _count(tensor)
+    if tensor.shape and tensor.shape[0] > max_images:
+        raise TooManyImagesError(tensor.shape[0], max_images)
+    return _encoded(tensor, count, max_images) if tensor.name == IMAGE else _pixels(tensor, count)
+
+
+def parameters_of(given: Mapping[str, Any]) -> dict[str, float | None]:
+    """``alpha`` and, from Triton's ``timeout`` in microseconds, ``timeout_s``; others are left."""
+    alpha = _number("alpha", given.get("alpha"))
+    timeout = _number("timeout", given.get("timeout"))
+    return {"alpha": alpha, "timeout_s": None if timeout is None else max(timeout, 0) / 1e6 or None}
+
+
+def outputs_of(reply: Reply, wanted: Sequence[WantedOutput]) -> list[OutputTensor]:
+    """The outputs that were asked for, in that order; all of them where none was."""
+    asked = wanted or [WantedOutput(name=name) for name in OUTPUTS]
+    return [_output(reply, output) for output in asked]
+
+
+def checked_wanted(wanted: Sequence[WantedOutput]) -> Sequence[WantedOutput]:
+    """Refuse what cannot be answered, before any work is done."""
+    for output in wanted:
+        if output.name not in OUTPUTS:
+            raise BadRequestError(
+                f"output {output.name[:40]!r} does not exist: expected some of {', '.join(OUTPUTS)}"
+            )
+        if output.classes and output.name != "posterior":
+            raise BadRequestError(
+                f"classification of output {output.name!r} has no meaning: expected it of "
+                "'posterior'"
+            )
+        if output.classes < 0:
+            raise BadRequestError(f"classification is {output.classes}: expected at least 1")
+    if len({output.name for output in wanted}) < len(wanted):
+        raise BadRequestError("an output is asked for twice: expected each at most once")
+    return wanted
+
+
+def response_parameters(reply: Reply) -> dict[str, float | str]:
+    """alpha, mode, version, and the threshold where it is the same for all images."""
+    first = reply.verdicts[0]
+    shared: dict[str, float | str] = {
+        "alpha": first.alpha,
+        "mode": first.mode,
+        "version": reply.model.version,
+    }
+    if all(verdict.threshold == first.threshold for verdict in reply.verdicts):
+        shared["threshold"] = first.threshold
+    return shared
+
+
+def _count(tensor: InputTensor) -> int:
+    """Elements by the shape."""
+    if not tensor.shape or any(size < 0 for size in tensor.shape) or len(tensor.shape) > 8:
+        raise BadRequestError(
+            f"input '{tensor.name}' has shape {list(tensor.shape[:9])}: expected sizes of at least "
+            "1, the first one counting the images"
+        )
+    return math.prod(tensor.shape)
+
+
+def _encoded(tensor: InputTensor, count: int, max_images: int) -> list[bytes]:
+    if count != tensor.shape[0]:
+        raise BadRequestError(
+            f"input 'image' has shape {list(tensor.shape)}: expected [n], one element an image"
+        )
+    if isinstance(tensor.data, bytes | memoryview):
+        elements = list(_split(memoryview(tensor.data), max_images))
+    else:
+        elements = [_element(value) for value in _flattened(tensor.data)]
+    if len(elements) != count:
+        raise BadRequestError(
+            f"input 'image' has {len(elements)} elements: expected {count} by its shape"
+        )
+    return elements
+
+
+def _split(data: memoryview, max_images: int) -> Iterator[bytes]:
+    """The elements of a raw BYTES tensor."""
+    at = found = 0
+    while at < len(data):
+        if found == max_images:
+            raise TooManyImagesError(found + 1, max_images)
+        if at + 4 > len(data):
+            raise BadRequestError("input 'image' ends inside a length: expected 4 bytes of it")
+        (length,) = struct.unpack_from("<I", data, at)
+        at += 4
+        if length > len(data) - at:
+            raise BadRequestError(
+                f"an element of input 'image' has length {length}: only {len(data) - at} bytes "
+                "are left; expected each element behind its length, 4 bytes little-endian"
+            )
+        yield bytes(data[at : at + length])
+        at += length
+        found += 1
+
+
+def _flattened(data: Sequence[Any]) -> list[Any]:
+    """Nested lists of equal depth to one, level by level; the shape says how they were nested."""
+    level = list(data)
+    while level and isinstance(level[0], list):
+        try:
+            level = list(itertools.chain.from_iterable(level))
+        except TypeError:
+            raise BadRequestError("the data is nested unevenly: expected it as its shape") from None
+    return level
+
+
+def _element(value: Any) -> bytes:
+    """An encoded image: bytes over gRPC, text over JSON, which can hold bytes as base64 only."""
+    if isinstance(value, bytes):
+        return value
+    if isinstance(value, str):
+        try:
+            return base64.b64decode(value, validate=True)
+        except (binascii.Error, ValueError):
+            pass
+    raise BadRequestError(
+        "an element of input 'image' is no image: expected its bytes as base64 text in JSON; "
+        "better, send it as binary data"
+    )
+
+
+def _pixels(tensor: InputTensor, count: int) -> Array:
+    data = tensor.data
+    if isinstance(data, bytes | memoryview):
+        pixels = np.frombuffer(data, dtype=np.uint8)
+    else:
+        pixels = _listed_pixels(data)
+    if pixels.size != count:
+        raise BadRequestError(
+            f"input 'pixels' has {pixels.size} elements: expected {count} by its shape"
+        )
+    return pixels.reshape(tensor.shape)
+
+
+def _listed_pixels(data: Sequence[Any]) -> Array:
+    """Numbers of a list, flat or nested; never through an array of what else may stand there."""
+    try:
+        return np.frombuffer(bytes(_flattened(data)), dtype=np.uint8)
+    except (ValueError, TypeError):
+        raise BadRequestError(
+            "input 'pixels' holds something else than whole numbers from 0 to 255, flat or nested "
+            "as its shape says"
+        ) from None
+
+
+def _number(name: str, value: Any) -> float | None:
+    """A parameter as a number; some clients can send it as text only."""
+    if value is None:
+        return None
+    try:
+        if isinstance(value, bool):
+            raise ValueError
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        shown = str(value)[:40]
+        raise BadParameterError(f"{name} is {shown!r}: expected a number") from None
+
+
+def _output(reply: Reply, wanted: WantedOutput) -> OutputTensor:
+    name, datatype = wanted.name, OUTPUTS[wanted.name]
+    images = len(reply.verdicts)
+    if wanted.classes:
+        count = min(wanted.classes, len(reply.labels))
+        values: list[bytes] | Array = [
+            entry for verdict in reply.verdicts for entry in _best(verdict.posterior, reply, count)
+        ]
+        return OutputTensor(
+            name=name,
+            datatype="BYTES",
+            shape=(images, count),
+            values=values,
+            binary=wanted.binary,
+        )
+    column = [_value(name, verdict, reply) for verdict in reply.verdicts]
+    if datatype == "BYTES":
+        values = [str(value).encode() for value in column]
+    else:
+        values = np.array(column, dtype=_DTYPES[datatype])
+    shape = (images, len(reply.labels)) if name in PER_CLASS else (images,)
+    return OutputTensor(
+        name=name, datatype=datatype, shape=shape, values=values, binary=wanted.binary
+    )
+
+
+def _value(name: str, verdict: Any, reply: Reply) -> Any:
+    if name == "prediction_set":
+        return [label in verdict.prediction_set for label in reply.labels]
+    if name == "reason":
+        return verdict.reason or ""
+    return getattr(verdict, name)
+
+
+def _best(posterior: Sequence[float], reply: Reply, count: int) -> Iterator[bytes]:
+    """``value:index:label``, the most probable first."""
+    order = sorted(range(len(posterior)), key=lambda k: (-posterior[k], k))
+    for k in order[:count]:
+        yield f"{posterior[k]:f}:{k}:{reply.labels[k]}".encode()
+
+
+def ask_of(
+    inputs: Sequence[InputTensor],
+    given: Mapping[str, Any],
+    max_images: int,
+    *,
+    model: str,
+    version: str,
+    request_id: str,
+) -> Ask:
+    """An inference request to what the engine takes."""
+    parameters = parameters_of(given)
+    return Ask(
+        images=images_of(inputs, max_images),
+        model=model,
+        version=version,
+        id=request_id,
+        alpha=parameters["alpha"],
+        timeout_s=parameters["timeout_s"],
+    )

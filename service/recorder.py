@@ -1,0 +1,53 @@
+"""What is kept of a finished request: counts, one line of log, and rejected images if asked for."""
+
+from __future__ import annotations
+
+from service import monitor
+from service.access_log import AccessLog
+from service.ask import Ask
+from service.errors import OK, OVERLOADED
+from service.monitor import Tally
+from service.quarantine import Quarantine
+from service.trace import Trace
+
+
+class Recorder:
+    """Called once a request, on the event loop; never fails one and never waits."""
+
+    def __init__(
+        self,
+        tally: Tally,
+        log: AccessLog | None = None,
+        quarantine: Quarantine | None = None,
+    ) -> None:
+        self.tally = tally
+        self._log = log
+        self._quarantine = quarantine
+
+    def record(self, trace: Trace, ask: Ask | None) -> None:
+        """Count, log and keep; ``ask`` is None where it could not be read."""
+        self._count(trace)
+        if self._log is not None:
+            self._log.write(trace)
+        if self._quarantine is not None and ask is not None and trace.code == OK:
+            self._quarantine.keep(trace, ask)
+
+    def batch(self, images: int, seconds: float) -> None:
+        """One forward pass, the gate included."""
+        self.tally.observe(monitor.BATCH_IMAGES, images)
+        self.tally.observe(monitor.STAGE_SECONDS, seconds, "forward")
+
+    def _count(self, trace: Trace) -> None:
+        self.tally.count(monitor.REQUESTS, trace.protocol, trace.code)
+        self.tally.observe(monitor.REQUEST_SECONDS, trace.seconds, trace.protocol)
+        if trace.code == OVERLOADED.code:
+            self.tally.count(monitor.SHED)
+        for stage in ("decode", "queue"):
+            if stage in trace.stages:
+                self.tally.observe(monitor.STAGE_SECONDS, trace.stages[stage], stage)
+        if trace.model is None:
+            return
+        monitor.count_statistics(self.tally, trace)
+        if trace.code == OK:
+            for verdict in trace.verdicts:
+                monitor.count_verdict(self.tally, trace.model.name, verdict)

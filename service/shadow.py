@@ -1,0 +1,63 @@
+"""A new bundle sees traffic before it may answer: its decisions are counted beside the live ones.
+
+Shadow work is never waited for and never piles up: while the shadow is still busy with earlier
+images, further ones pass it by. All models share a thread of forward passes, so under full load a
+shadow of share 1 takes up to half of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from model.image import UInt8Array
+from service import monitor
+from service.errors import fault_of
+from service.monitor import Tally
+from service.served import Models, ServedModel, Shadow
+from service.verdict import Verdict
+
+#: Requests whose images a shadow may have on hand at once.
+MAX_PENDING = 4
+
+
+class Shadows:
+    """Shows each model's images to its shadow, if it has one, and counts what that decides."""
+
+    def __init__(self, models: Models, tally: Tally) -> None:
+        self._models = models
+        self._tally = tally
+        self._due: dict[str, float] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def follow(
+        self, model: ServedModel, images: UInt8Array, alpha: float | None, live: Sequence[Verdict]
+    ) -> None:
+        """Take a share of the requests, evenly spread, as far as the shadow keeps up."""
+        name = model.name.name
+        shadow = self._models.shadows.get(name)
+        if shadow is None:
+            return
+        due = self._due.get(name, 1 - shadow.share) + shadow.share
+        self._due[name] = due % 1
+        if due >= 1 and len(self._tasks) < MAX_PENDING:
+            task = asyncio.get_running_loop().create_task(
+                self._compare(shadow, images, alpha, live)
+            )
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _compare(
+        self, shadow: Shadow, images: UInt8Array, alpha: float | None, live: Sequence[Verdict]
+    ) -> None:
+        name = shadow.model.name
+        try:
+            shadow.model.check_alpha(alpha)
+            batched = await shadow.model.classify(images, alpha)
+            for ours, theirs in zip(live, batched.verdicts, strict=True):
+                same = "true" if ours.class_label == theirs.class_label else "false"
+                decisions = (ours.decision.value, theirs.decision.value)
+                self._tally.count(monitor.SHADOW, name.name, name.version, *decisions, same)
+        except Exception as error:
+            code = fault_of(error).status.code
+            self._tally.count(monitor.SHADOW, name.name, name.version, "any", code, "false")

@@ -1,0 +1,29 @@
+"""What is known of one request when it ends: for its log line, the metrics and the quarantine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from service.answer import ModelName
+from service.errors import CANCELLED
+from service.verdict import Verdict
+
+
+@dataclass(kw_only=True)
+class Trace:
+    """Filled as the request goes on; ``code`` is what it ended with, ``stages`` are seconds."""
+
+    protocol: str
+    id: str
+    code: str = CANCELLED.code
+    model: ModelName | None = None
+    verdicts: Sequence[Verdict] = ()
+    stages: dict[str, float] = field(default_factory=dict)
+    began: float = field(default_factory=time.perf_counter)
+
+    @property
+    def seconds(self) -> float:
+        """Since it arrived."""
+        return time.perf_counter() - self.began

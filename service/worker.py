@@ -1,0 +1,60 @@
+"""What is changed in Ray Serve's worker processes, before its modules are used there.
+
+Ray runs ``apply`` at the start of every worker process of this service (``worker_process_setup_hook``);
+what it is to do arrives in the environment, which all of them inherit. Serve 2.60 has no option for
+any of it; integration tests look at what comes of it, so a Ray that behaves otherwise is noticed.
+"""
+
+from __future__ import annotations
+
+import os
+
+from service import loopback
+
+#: Set to anything: bind nothing beyond loopback.
+LOOPBACK_ONLY = "OODGATE_LOOPBACK_ONLY"
+#: Certificate chain and key in one file, for HAProxy's front ends.
+TLS_PEM = "OODGATE_TLS_PEM"
+#: What HAProxy answers itself, where no replica can.
+ERROR_FILE = "OODGATE_ERROR_FILE"
+
+_HTTP_BIND = "bind {{ config.frontend_host }}:{{ config.frontend_port }}"
+_GRPC_BIND = "bind {{ config.grpc_frontend_host }}:{{ config.grpc_frontend_port }} proto h2"
+
+#: Serve decodes the header as UTF-8 without a net; what is not plain text is not passed on.
+_REQUEST_ID = (
+    "    http-request del-header x-request-id unless "
+    "{ req.hdr(x-request-id) -m reg ^[!-~]{1,256}$ }\n"
+)
+
+
+def apply() -> None:
+    """In a Ray worker process."""
+    if os.environ.get(LOOPBACK_ONLY):
+        loopback.narrow_grpc()
+    if os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") == "1":
+        _rewrite_haproxy()
+
+
+def _rewrite_haproxy() -> None:
+    from ray.serve._private import haproxy_templates as templates
+
+    templates.HAPROXY_CONFIG_TEMPLATE = rewritten(templates.HAPROXY_CONFIG_TEMPLATE, os.environ)
+
+
+def rewritten(template: str, environment: os._Environ[str] | dict[str, str]) -> str:
+    """HAProxy's configuration with TLS, own error answers and narrower binds, as is asked for."""
+    if pem := environment.get(TLS_PEM):
+        template = template.replace(
+            f"{_HTTP_BIND}\n", f"{_HTTP_BIND} ssl crt {pem} alpn h2,http/1.1\n"
+        )
+        template = template.replace(f"{_GRPC_BIND}\n", f"{_GRPC_BIND} ssl crt {pem} alpn h2\n")
+    if errors := environment.get(ERROR_FILE):
+        for status in (502, 503, 504):
+            template = template.replace(
+                f"errorfile {status} {{{{ config.error_file_path }}}}",
+                f"errorfile {status} {errors}",
+            )
+    if environment.get(LOOPBACK_ONLY):
+        template = loopback.narrowed_haproxy(template)
+    return template.replace("{{ healthz_rules|safe }}", _REQUEST_ID + "{{ healthz_rules|safe }}")
