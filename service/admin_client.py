@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from service import admin_key
-from service.bundle import BundleError
-from service.catalog import find_bundle
 from service.startup import LOOPBACK_HOSTS, StartupError
 
 #: Where the admin key for another machine's service is read from.
@@ -73,15 +71,19 @@ class AdminClient:
 
 
 def resolved(bundle: str, url: str, bundles: Path | None) -> str:
-    """The bundle as the service knows it: here its path, elsewhere what was said."""
+    """The bundle as the service knows it: of this machine its path, else what was said.
+
+    A name without ``bundles`` is for the service to look up, where it runs.
+    """
     if urllib.parse.urlsplit(url).hostname not in LOOPBACK_HOSTS:
         return bundle
-    try:
-        return str(find_bundle(bundle, bundles).resolve())
-    except BundleError:
-        if bundles is not None or "/" in bundle:
-            raise
-        return bundle  # the service may know the name
+    if Path(bundle).exists():
+        return str(Path(bundle).resolve())
+    if bundles is None:
+        return bundle
+    from service.catalog import find_bundle  # brings the model's libraries with it
+
+    return str(find_bundle(bundle, bundles).resolve())
 
 
 def _local_key(parts: urllib.parse.SplitResult) -> str:

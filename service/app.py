@@ -66,6 +66,11 @@ class Central(Monitor):
 
         self._rollout = Rollout(None if saved is None else saved.decode(), save)
 
+    async def exposition(self) -> bytes:
+        """The Prometheus text format."""
+        self.served((target.name, target.version) for target in self._rollout.plan.serving)
+        return await super().exposition()
+
     async def begin(self, configured: tuple[Target, ...]) -> Plan:
         """See ``Rollout.begin``."""
         return await self._rollout.begin(configured)

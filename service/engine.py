@@ -190,6 +190,5 @@ def standing(models: Models) -> monitor.Tally:
         for index in range(min(len(model.labels), monitor.MAX_CLASSES + 1)):
             label = monitor.class_label(model.labels, index)
             tally.count(monitor.PREDICTIONS, model.name.name, label, by=0)
-        tally.count(monitor.MODEL_INFO, model.name.name, model.name.version)
     tally.count(monitor.SHED, by=0)
     return tally

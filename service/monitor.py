@@ -17,7 +17,7 @@ import logging
 import math
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -246,8 +246,7 @@ class _Totals(Collector):
         if not spec.labels:
             found.setdefault((), 0)
         for labels, value in found.items():
-            if value or not spec.gauge:  # a gauge at zero is of a version that has gone
-                family.add_metric(labels, value)
+            family.add_metric(labels, value)
         return family
 
     def _histogram(self, spec: Spec, bounds: tuple[float, ...]) -> Metric:
@@ -281,6 +280,14 @@ class Monitor:
     async def exposition(self) -> bytes:
         """The Prometheus text format."""
         return generate_latest(self._registry)
+
+    def served(self, models: Iterable[tuple[str, str]]) -> None:
+        """Name and version of what is served now; what was before has gone."""
+        gone = [key for key in self._totals.values if key[0] == MODEL_INFO.name]
+        for key in gone:
+            del self._totals.values[key]
+        for name, version in models:
+            self._totals.count(MODEL_INFO, name, version)
 
     async def count(self, spec: Spec, *labels: str) -> None:
         """Add one to a counter of what the Monitor itself has seen."""
