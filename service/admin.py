@@ -44,7 +44,7 @@ class Admin:
             raise BadParameterError(f"share is {share:g}: expected a number in (0, 1]")
         try:
             target = target_of(find_bundle(bundle))
-        except BundleError as error:
+        except (BundleError, OSError) as error:  # a path may be one that no system takes
             raise DeployError(str(error)) from error
         outcome = await self._ask("deploy", target, share if shadow else None)
         return {

@@ -46,7 +46,13 @@ class Tls:
 
 
 def environment(
-    config: ServiceConfig, folder: Path, host: str, haproxy: bool, tls: Tls | None = None
+    config: ServiceConfig,
+    folder: Path,
+    host: str,
+    grpc_port: int,
+    *,
+    haproxy: bool,
+    tls: Tls | None = None,
 ) -> dict[str, str]:
     """What Ray reads once, at import, in this process and in all that it starts.
 
@@ -87,10 +93,8 @@ def environment(
         "DASHBOARD_METRIC_PORT",
     )
     settings.update(zip(ports, map(str, free_ports(len(ports))), strict=True))
-    if _meets_on_loopback(host):
-        settings.update(loopback.environment)
-    if _loopback_only(host):
-        settings[worker.LOOPBACK_ONLY] = "1"
+    settings.update(loopback.environment)
+    settings |= {worker.FRONT_HOST: host, worker.FRONT_GRPC_PORT: str(grpc_port)}
     if haproxy:
         settings.update(_haproxy_files(folder, tls))
     return settings
@@ -108,14 +112,11 @@ def _haproxy_files(folder: Path, tls: Tls | None) -> dict[str, str]:
     return files
 
 
-def start_ray(folder: Path, host: str) -> None:
+def start_ray(folder: Path) -> None:
     """A Ray of this process alone, whose sockets and logs are in ``folder``."""
     import ray
 
     hook = {"worker_process_setup_hook": "service.worker.apply"}
-    own_node: dict[str, Any] = {}
-    if not _meets_on_loopback(host):
-        own_node["_node_ip_address"] = host
     ray.init(
         address="local",
         namespace=f"{APPLICATION}-{secrets.token_hex(4)}",
@@ -123,18 +124,7 @@ def start_ray(folder: Path, host: str) -> None:
         logging_level=logging.ERROR,
         runtime_env=hook,
         _temp_dir=str(folder / "ray"),
-        **own_node,
     )
-
-
-def _loopback_only(host: str) -> bool:
-    """Whether nobody outside this machine is meant to reach ``host``."""
-    return host == loopback.LOOPBACK
-
-
-def _meets_on_loopback(host: str) -> bool:
-    """Whether the parts of the service can reach each other on loopback; there is one node."""
-    return host in (loopback.LOOPBACK, "0.0.0.0")  # noqa: S104
 
 
 def start_serve(
@@ -153,7 +143,7 @@ def start_serve(
     quiet = LoggingConfig(log_level="WARNING", enable_access_log=False)
     try:
         serve.start(
-            http_options=HTTPOptions(host=host, port=port, **({} if haproxy else _ssl(tls))),
+            http_options=HTTPOptions(port=port, **_front(host, haproxy, tls)),
             grpc_options=gRPCOptions(
                 port=grpc_port, grpc_servicer_functions=list(SERVICER_FUNCTIONS)
             ),
@@ -166,11 +156,12 @@ def start_serve(
     _wait_until_ready(local, port, grpc_port, tls, haproxy)
 
 
-def _ssl(tls: Tls | None) -> dict[str, Any]:
-    """For Serve's Python proxy; behind HAProxy the replicas speak plainly."""
-    if tls is None:
-        return {}
-    return {"ssl_certfile": str(tls.certificate), "ssl_keyfile": str(tls.key)}
+def _front(host: str, haproxy: bool, tls: Tls | None) -> dict[str, Any]:
+    """What Serve's own HTTP servers are told: behind HAProxy they speak plainly, on loopback."""
+    if haproxy:
+        return {"host": loopback.LOOPBACK}
+    files = {} if tls is None else {"certfile": tls.certificate, "keyfile": tls.key}
+    return {"host": host, **{f"ssl_{name}": str(path) for name, path in files.items()}}
 
 
 def _reason() -> str:

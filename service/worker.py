@@ -1,7 +1,8 @@
 """What is changed in Ray Serve's worker processes, before its modules are used there.
 
-Ray runs ``apply`` at the start of every worker process of this service (``worker_process_setup_hook``);
-what it is to do arrives in the environment, which all of them inherit. Serve 2.60 has no option for
+Ray runs ``apply`` at the start of every worker process of this service
+(``worker_process_setup_hook``); what it is to do arrives in the environment, which all of them
+inherit. Serve 2.60 has no option for
 any of it; integration tests look at what comes of it, so a Ray that behaves otherwise is noticed.
 """
 
@@ -11,8 +12,9 @@ import os
 
 from service import loopback
 
-#: Set to anything: bind nothing beyond loopback.
-LOOPBACK_ONLY = "OODGATE_LOOPBACK_ONLY"
+#: Where the two front doors are; nothing else is bound beyond loopback.
+FRONT_HOST = "OODGATE_FRONT_HOST"
+FRONT_GRPC_PORT = "OODGATE_FRONT_GRPC_PORT"
 #: Certificate chain and key in one file, for HAProxy's front ends.
 TLS_PEM = "OODGATE_TLS_PEM"
 #: What HAProxy answers itself, where no replica can.
@@ -20,6 +22,8 @@ ERROR_FILE = "OODGATE_ERROR_FILE"
 
 _HTTP_BIND = "bind {{ config.frontend_host }}:{{ config.frontend_port }}"
 _GRPC_BIND = "bind {{ config.grpc_frontend_host }}:{{ config.grpc_frontend_port }} proto h2"
+
+_FRONT_HOSTS = ("bind {{ config.frontend_host }}:", "bind {{ config.grpc_frontend_host }}:")
 
 #: Serve decodes the header as UTF-8 without a net; what is not plain text is not passed on.
 _REQUEST_ID = (
@@ -30,8 +34,8 @@ _REQUEST_ID = (
 
 def apply() -> None:
     """In a Ray worker process."""
-    if os.environ.get(LOOPBACK_ONLY):
-        loopback.narrow_grpc()
+    if host := os.environ.get(FRONT_HOST):
+        loopback.narrow_grpc(host, os.environ[FRONT_GRPC_PORT])
     if os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") == "1":
         _rewrite_haproxy()
 
@@ -49,12 +53,14 @@ def rewritten(template: str, environment: os._Environ[str] | dict[str, str]) -> 
             f"{_HTTP_BIND}\n", f"{_HTTP_BIND} ssl crt {pem} alpn h2,http/1.1\n"
         )
         template = template.replace(f"{_GRPC_BIND}\n", f"{_GRPC_BIND} ssl crt {pem} alpn h2\n")
+    if host := environment.get(FRONT_HOST):
+        template = loopback.narrowed_haproxy(template)
+        for front in _FRONT_HOSTS:
+            template = template.replace(front, f"bind {host}:")
     if errors := environment.get(ERROR_FILE):
         for status in (502, 503, 504):
             template = template.replace(
                 f"errorfile {status} {{{{ config.error_file_path }}}}",
                 f"errorfile {status} {errors}",
             )
-    if environment.get(LOOPBACK_ONLY):
-        template = loopback.narrowed_haproxy(template)
     return template.replace("{{ healthz_rules|safe }}", _REQUEST_ID + "{{ healthz_rules|safe }}")

@@ -41,11 +41,18 @@ def main() -> None:
     try:
         build_app()()
     except Exception as error:
-        from service.bundle import BundleError
-        from service.keys import KeysError
-        from service.startup import StartupError
-
-        if not isinstance(error, (BundleError, KeysError, StartupError, *user_errors())):
+        if not _is_for_the_user(error):
             raise
         typer.echo(f"error: {error}", err=True)
         raise SystemExit(2) from None
+
+
+def _is_for_the_user(error: Exception) -> bool:
+    from service.keys import KeysError
+    from service.startup import StartupError
+
+    if isinstance(error, (KeysError, StartupError)):
+        return True
+    from service.bundle import BundleError  # brings the model's libraries with it
+
+    return isinstance(error, (BundleError, *user_errors()))

@@ -14,8 +14,8 @@ def deploy(
         str | None,
         typer.Argument(
             metavar="BUNDLE",
-            help="The bundle that is to answer in place of the one of its name: a folder or a name. "
-            "For a service on another machine, as that machine knows it.",
+            help="The bundle that is to answer in place of the one of its name: a folder, or a "
+            "name that the service knows. For another machine's service, as that machine has it.",
         ),
     ] = None,
     url: Annotated[str, typer.Option(help="The service.")] = "http://127.0.0.1:8000",

@@ -263,7 +263,7 @@ def _inputs(entries: Sequence[Any], rest: memoryview) -> list[InputTensor]:
             size = parameters["binary_data_size"]
             if type(size) is not int or not 0 <= size <= len(rest) or data is not None:
                 raise BadRequestError(
-                    f"binary_data_size of input {name[:40]!r} does not fit: expected the bytes of it "
+                    f"binary_data_size of input {name[:40]!r} does not fit: expected its bytes "
                     f"among the {len(rest)} that are left, and no data"
                 )
             data, rest = rest[:size], rest[size:]
@@ -341,6 +341,6 @@ def _accepted(header: str) -> str:
     """gzip or deflate where the client takes one of them; empty otherwise."""
     for entry in header.lower().split(","):
         name, _, quality = entry.partition(";")
-        if name.strip() in _WINDOW and quality.replace(" ", "") not in ("q=0", "q=0.0"):
+        if name.strip() in _WINDOW and quality.replace(" ", "").rstrip("0.") != "q=":
             return name.strip()
     return ""

@@ -123,9 +123,9 @@ class InferenceFace:
         """Statistics of one model, or of all where none is named."""
         kind = oip_pb2.ModelStatisticsResponse
         try:
-            values = await self.statistics()
-        except Exception:
-            error = NotReadyError("the monitor is not reachable; try again")
+            check_key(grpc_context, self.keys)
+            values = await self._values()
+        except ServiceError as error:
             turn_away(self.engine, grpc_context, error)
             return kind()
 
@@ -220,6 +220,12 @@ class InferenceFace:
             else:
                 turn_away(self.engine, context, error)
             return kind()
+
+    async def _values(self) -> Mapping[tuple[str, ...], int]:
+        try:
+            return await self.statistics()
+        except Exception as error:
+            raise NotReadyError("the monitor is not reachable; try again") from error
 
     def _model(self, message: Any) -> Any:
         return self.engine.models.find(message.name, message.version)

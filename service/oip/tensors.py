@@ -45,6 +45,9 @@ OUTPUTS = {
 #: Outputs with a value for each class.
 PER_CLASS = ("posterior", "prediction_set")
 
+#: Longest side of a tensor; products of larger ones are no longer numbers that can be shown.
+MAX_SIZE = 2**31 - 1
+
 _DTYPES = {"INT64": "<i8", "FP32": "<f4", "FP64": "<f8", "BOOL": "?"}
 
 
@@ -158,10 +161,10 @@ def response_parameters(reply: Reply) -> dict[str, float | str]:
 
 def _count(tensor: InputTensor) -> int:
     """Elements by the shape."""
-    if not tensor.shape or any(size < 0 for size in tensor.shape) or len(tensor.shape) > 8:
+    if not 1 <= len(tensor.shape) <= 8 or not all(1 <= n <= MAX_SIZE for n in tensor.shape):
         raise BadRequestError(
-            f"input '{tensor.name}' has shape {list(tensor.shape[:9])}: expected sizes of at least "
-            "1, the first one counting the images"
+            f"input '{tensor.name}' has shape {str(list(tensor.shape[:9]))[:100]}: expected sizes "
+            f"from 1 to {MAX_SIZE}, the first one counting the images"
         )
     return math.prod(tensor.shape)
 

@@ -19,6 +19,7 @@ from tests.clients.expected import Array, Case, Mismatch, Verdict, agree, agree_
 #: What each library calls the status of a refusal over HTTP and over gRPC.
 UNKNOWN = ("404", "StatusCode.NOT_FOUND")
 INVALID = ("400", "StatusCode.INVALID_ARGUMENT")
+TOO_MUCH = ("413", *INVALID)
 UNSUPPORTED = ("501", "StatusCode.UNIMPLEMENTED")
 LATE = ("504", "StatusCode.DEADLINE_EXCEEDED")
 

@@ -105,6 +105,7 @@ async def infers(triton: Triton) -> None:
         result = await triton.infer({"image": np.array([image], dtype=object)})
         outputs = {name: result.as_numpy(name) for name in OUTPUTS}
         talk.agrees(f"image {i} alone", outputs, [case.verdicts[i]])
+    await triton.infers("images in a column", {"image": case.image_tensor()[:, None]})
     await triton.infers("pixels, channels first", {"pixels": case.pixels})
     await triton.infers("pixels, channels last", {"pixels": case.channels_last()})
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tests.clients.expected import UNKNOWN_VERSION
-from tests.clients.talk import INVALID, LATE, UNKNOWN, UNSUPPORTED
+from tests.clients.talk import INVALID, LATE, TOO_MUCH, UNKNOWN, UNSUPPORTED
 from tests.clients.triton_client import Triton
 
 
@@ -31,6 +31,9 @@ async def errors(triton: Triton) -> None:
     for what, inputs, settings in _bad_requests(triton):
         call = partial(client.infer, case.model, inputs, **settings)
         await talk.refuses(what, call, INVALID)
+    endless = triton.input("pixels", case.pixels).set_shape([2**40, *case.pixels.shape[1:]])
+    call = partial(client.infer, case.model, [endless])
+    await talk.refuses("endless pixels said", call, TOO_MUCH)
     call = partial(triton.infer, many, timeout=1)
     await talk.refuses("a microsecond", call, LATE, may_answer=True)
     await triton.infers("after all errors", many)
@@ -42,12 +45,12 @@ def _bad_requests(triton: Triton) -> list[tuple[str, list[Any], dict[str, Any]]]
     pixels = case.pixels
     image = triton.input("image", case.image_tensor())
     longer = triton.input("pixels", pixels).set_shape([len(pixels) + 1, *pixels.shape[1:]])
-    endless = triton.input("pixels", pixels).set_shape([2**40, *pixels.shape[1:]])
     negative = triton.input("pixels", pixels).set_shape([-1, *pixels.shape[1:]])
     shared = triton.module.InferInput("pixels", list(pixels.shape), "UINT8")
     shared.set_shared_memory("nowhere", pixels.nbytes)
     bad_image = np.array([case.images[0], b"not an image"], dtype=object)
     floats = triton.input("pixels", pixels.astype(np.float32), "FP32")
+    table = np.repeat(case.image_tensor()[:, None], 2, axis=1)
     wider = np.zeros((2, *(2 * side for side in pixels.shape[1:])), np.uint8)
     return [
         ("image and pixels", triton.inputs({"image": case.image_tensor(), "pixels": pixels}), {}),
@@ -62,9 +65,8 @@ def _bad_requests(triton: Triton) -> list[tuple[str, list[Any], dict[str, Any]]]
         ("pixels as image", [triton.input("image", pixels, "UINT8")], {}),
         ("wrong size", triton.inputs({"pixels": wider}), {}),
         ("wrong rank", triton.inputs({"pixels": pixels[0]}), {}),
-        ("images in a table", triton.inputs({"image": case.image_tensor()[:, None]}), {}),
+        ("images in a table", triton.inputs({"image": table}), {}),
         ("more pixels said than sent", [longer], {}),
-        ("endless pixels said", [endless], {}),
         ("negative shape", [negative], {}),
         ("shared memory", [shared], {}),
         ("alpha 1.5", [image], {"parameters": {"alpha": 1.5}}),

@@ -16,7 +16,7 @@ import pytest
 from service import processes
 
 if TYPE_CHECKING:
-    from tests.integration.conftest import Service
+    from tests.integration.running import Service
 
 pytestmark = pytest.mark.integration
 

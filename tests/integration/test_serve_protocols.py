@@ -6,15 +6,16 @@ import json
 import math
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from tests.integration.listening import listening
+
 if TYPE_CHECKING:
-    from tests.integration.conftest import Service
+    from tests.integration.running import Service
 
 pytestmark = pytest.mark.integration
 
@@ -159,39 +160,7 @@ def _total(service: Service, counter: str) -> float:
 
 def test_nothing_listens_beyond_loopback(service: Service) -> None:
     pids = {process.pid for process in service.descendants()} | {service.process.pid}
-    listening = _listening(pids)
-    ports = {port for _, port in listening}
+    found = listening(pids)
+    ports = {port for _, port in found}
     assert {service.port, service.grpc_port} <= ports
-    assert {address for address, _ in listening} <= {"127.0.0.1"}
-
-
-def _listening(pids: set[int]) -> set[tuple[str, int]]:
-    """Address and port of every TCP socket that these processes accept connections on."""
-    inodes = set()
-    for pid in pids:
-        for link in Path(f"/proc/{pid}/fd").glob("*"):
-            try:
-                target = str(link.readlink())
-            except OSError:
-                continue
-            if target.startswith("socket:["):
-                inodes.add(target[8:-1])
-    found = set()
-    for table in ("tcp", "tcp6"):
-        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
-            fields = line.split()
-            if fields[3] == "0A" and fields[9] in inodes:
-                address, port = fields[1].rsplit(":", 1)
-                found.add((_address(address), int(port, 16)))
-    return found
-
-
-def _address(text: str) -> str:
-    """The kernel's hexadecimal words, each in the byte order of the machine."""
-    import ipaddress
-    import sys
-
-    words = [int(text[i : i + 8], 16).to_bytes(4, sys.byteorder) for i in range(0, len(text), 8)]
-    address = ipaddress.ip_address(b"".join(words))
-    mapped = getattr(address, "ipv4_mapped", None)
-    return str(mapped or address)
+    assert {address for address, _ in found} <= {"127.0.0.1"}

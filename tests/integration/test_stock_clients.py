@@ -23,7 +23,7 @@ from tests.clients import environments
 from tests.clients.expected import ALPHA, NUMPY, OUTPUTS, Case, agree
 
 if TYPE_CHECKING:
-    from tests.integration.conftest import Service
+    from tests.integration.running import Service
 
 pytestmark = pytest.mark.integration
 

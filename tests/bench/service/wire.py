@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping
 
 HEAD_END = b"\r\n\r\n"
@@ -33,6 +34,17 @@ class AnswerReader:
             return None
         answer, self._received, self._end = self._received, b"", 0
         return answer
+
+
+def ask(port: int, sent: bytes) -> bytes:
+    """The whole answer to one message, on a connection of its own; as long as it takes."""
+    reader = AnswerReader()
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+        connection.sendall(sent)
+        while data := connection.recv(1 << 18):
+            if (answer := reader.feed(data)) is not None:
+                return answer
+    raise ConnectionError(f"port {port} closed the connection before the end of its answer")
 
 
 def status_of(answer: bytes) -> str:

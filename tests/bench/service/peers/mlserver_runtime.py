@@ -1,10 +1,10 @@
 # mypy: disable-error-code="import-not-found, misc"
 """The Predictor as a runtime of MLServer: ``mlserver start .../peers/mlserver``."""
 
+import numpy as np
 from mlserver import MLModel
 from mlserver.codecs import Base64Codec, NumpyCodec, StringCodec
 from mlserver.types import InferenceRequest, InferenceResponse
-import numpy as np
 
 from tests.bench.service.peers.predicting import Classifier
 

@@ -1,0 +1,290 @@
+"""A service without a network behind its faces, and how to ask it in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import io
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+import grpc
+import httpx
+import pytest
+from fastapi import FastAPI
+from PIL import Image
+
+from calibration.conformal import UnsupportedAlphaError
+from model.image import InputSpec, UInt8Array
+from service import monitor
+from service.answer import ModelName
+from service.engine import Engine, Limits
+from service.grpc_api import GrpcFace, add_classifier_to_server
+from service.http_api import Doors, create_app
+from service.keys import Keys
+from service.monitor import Tally
+from service.oip.metadata import Values
+from service.oip.rpc import InferenceFace, add_inference_to_server
+from service.predictor import Predictor
+from service.recorder import Recorder
+from service.served import Models, Runtime, ServedModel
+from service.verdict import Decision, Unusual, Verdict
+
+LABELS = tuple(f"class {k}" for k in range(30))
+VERSION = "0123456789ab"
+#: A model of grey images, which answers where none is named, and one of coloured ones.
+GREY, COLOUR = "fake", "colour"
+
+LIMITS = Limits(
+    max_body_bytes=20_000,
+    max_pixels=10_000,
+    max_images=8,
+    max_waiting=4,
+    read_timeout_s=30,
+    queue_timeout_s=30,
+)
+
+VERDICT = Verdict(
+    class_index=0,
+    class_label=LABELS[0],
+    posterior=tuple(2.0 ** -(k + 1) for k in range(30)),
+    prediction_set=LABELS[:2],
+    p_value=0.4,
+    p_typicality=0.4,
+    p_train=float("nan"),
+    alpha=0.05,
+    delta=0.05,
+    mode="marginal",
+    threshold=0.04,
+    reference_size=215,
+    decision=Decision.ACCEPT,
+    rejected=False,
+    reason=None,
+    score=3.5,
+    log_prob=-12.5,
+    bits_per_dim=4.0,
+    unusual=(Unusual(statistic="ladj", p_value=0.01),),
+)
+
+#: First pixels with a meaning: a score that no number says, and an image that breaks the model.
+ENDLESS, BROKEN = 7, 255
+
+
+class FakePredictor:
+    """The class is the image's first pixel; the first ones are rejected, the next is ambiguous."""
+
+    class_labels = LABELS
+
+    def __init__(self, channels: int = 1) -> None:
+        self.spec = InputSpec(shape=(channels, 4, 4))
+        self.batches: list[int] = []
+
+    def check_alpha(self, alpha: float | None) -> None:
+        if alpha is not None and alpha < 0.01:
+            raise UnsupportedAlphaError("the smallest supported alpha is 0.01")
+
+    def __call__(self, images: UInt8Array, alphas: Sequence[float | None]) -> list[Verdict]:
+        self.batches.append(len(images))
+        if (images[:, 0, 0, 0] == BROKEN).any():
+            raise ArithmeticError("secret")
+        return [verdict_of(int(x[0, 0, 0]), a) for x, a in zip(images, alphas, strict=True)]
+
+
+def verdict_of(pixel: int, alpha: float | None = None) -> Verdict:
+    """What ``FakePredictor`` says of an image with this first pixel."""
+    k, level = pixel % 30, alpha or 0.05
+    p_value, threshold = (k + 1) / 64, 0.8 * level
+    rejected, ambiguous = p_value <= threshold, k == 3
+    return replace(
+        VERDICT,
+        class_index=k,
+        class_label=LABELS[k],
+        posterior=tuple(2.0 ** -(1 + (j - k) % 30) for j in range(30)),
+        prediction_set=(LABELS[k], LABELS[(k + 1) % 30]),
+        p_value=p_value,
+        p_typicality=p_value / 2,
+        alpha=level,
+        threshold=threshold,
+        rejected=rejected,
+        decision=Decision.REJECT if rejected else [Decision.ACCEPT, Decision.ABSTAIN][ambiguous],
+        reason="atypical_input" if rejected else "ambiguous" if ambiguous else None,
+        score=float("inf") if pixel == ENDLESS else float(k),
+        log_prob=-12.5 - k,
+    )
+
+
+def no_keys() -> Keys:
+    return Keys(None, "OODGATE_KEYS_OF_NO_TEST")
+
+
+def keys(*values: str) -> Keys:
+    """As from the environment."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("OODGATE_KEYS_OF_A_TEST", ",".join(values))
+        return Keys(None, "OODGATE_KEYS_OF_A_TEST")
+
+
+class Face(GrpcFace, InferenceFace):
+    """What Serve would hold."""
+
+    def __init__(self, engine: Engine, keys: Keys, values: Callable[[], Awaitable[Values]]) -> None:
+        self.engine = engine
+        self.keys = keys
+        self._values = values
+
+    async def statistics(self) -> Values:
+        return await self._values()
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Two served models, their engine and what it has counted."""
+
+    engine: Engine
+    tally: Tally
+    doors: Doors = field(default_factory=lambda: Doors(keys=no_keys()))
+
+    def app(self) -> FastAPI:
+        return create_app(self.engine, self.doors, _exposition, self.statistics)
+
+    def face(self) -> Face:
+        return Face(self.engine, self.doors.keys, self.statistics)
+
+    async def statistics(self) -> Values:
+        entries: dict[tuple[str, ...], int] = {}
+        for (name, labels), value in self.tally.values.items():
+            if name == monitor.STATISTICS.name:
+                entries[labels] = value
+        return entries
+
+    def counted(self, protocol: str, code: str) -> int:
+        """Requests that ended so."""
+        return self.tally.values.get((monitor.REQUESTS.name, (protocol, code)), 0)
+
+
+def bench(
+    limits: Limits = LIMITS, doors: Doors | None = None, predictor: FakePredictor | None = None
+) -> Bench:
+    recorder = Recorder(Tally())
+    runtime = Runtime(
+        executor=ThreadPoolExecutor(1),
+        device="cpu",
+        compiled=False,
+        max_batch_size=4,
+        max_waiting=64,
+        wait_s=0,
+    )
+    predictors = {GREY: predictor or FakePredictor(), COLOUR: FakePredictor(channels=3)}
+    served = [
+        ServedModel(
+            cast(Predictor, predictor),
+            ModelName(name=name, version=VERSION),
+            runtime,
+            recorder.batch,
+        )
+        for name, predictor in predictors.items()
+    ]
+    engine = Engine(models=Models(served), limits=limits, recorder=recorder)
+    return Bench(engine, recorder.tally, doors or Doors(keys=no_keys()))
+
+
+def png(value: int = 0, size: tuple[int, int] = (4, 4)) -> bytes:
+    out = io.BytesIO()
+    Image.new("L", size, value).save(out, "PNG")
+    return out.getvalue()
+
+
+def client(app: FastAPI, *, raising: bool = False) -> httpx.AsyncClient:
+    """``raising``: an exception that leaves the application is one here."""
+    transport = httpx.ASGITransport(app, raise_app_exceptions=raising)
+    return httpx.AsyncClient(transport=transport, base_url="http://test")
+
+
+Ask = Callable[[httpx.AsyncClient], Awaitable[httpx.Response]]
+
+
+def over_http(ask: Ask, at: Bench | None = None) -> httpx.Response:
+    async def run() -> httpx.Response:
+        async with client((at or bench()).app()) as asking:
+            return await ask(asking)
+
+    return asyncio.run(run())
+
+
+def refused(response: httpx.Response) -> tuple[int, str]:
+    """Status and code of a failure; every failure has the same two fields."""
+    found = response.json()
+    assert set(found) == {"error", "code"}
+    assert isinstance(found["error"], str)
+    assert found["error"]
+    assert response.headers["content-type"] == "application/json"
+    return response.status_code, found["code"]
+
+
+class Context:
+    """What a gRPC call is told, and tells."""
+
+    def __init__(self, metadata: Iterable[tuple[str, str | bytes]] = ()) -> None:
+        self._metadata = tuple(metadata)
+        self.code: grpc.StatusCode | None = None
+        self.details: str | None = None
+
+    def invocation_metadata(self) -> tuple[tuple[str, str | bytes], ...]:
+        return self._metadata
+
+    def set_code(self, code: grpc.StatusCode) -> None:
+        self.code = code
+
+    def set_details(self, details: str) -> None:
+        self.details = details
+
+
+def methods(face: Face) -> Mapping[str, Any]:
+    """Registered methods by their path, as a server looks them up."""
+    found: dict[str, Any] = {}
+
+    class Server:
+        def add_generic_rpc_handlers(self, added: Any) -> None:
+            for handler in added:
+                found.update(handler._method_handlers)
+
+    add_classifier_to_server(face, Server())
+    add_inference_to_server(face, Server())
+    return found
+
+
+async def call(face: Face, path: str, request: Any, context: Context) -> Any:
+    """One unary call over its bytes, with the context where the method takes one, as Serve does."""
+    method = methods(face)[path]
+    data = request if isinstance(request, bytes) else request.SerializeToString()
+    takes_context = "grpc_context" in inspect.signature(method.unary_unary).parameters
+    extra = (context,) if takes_context else ()
+    answer = await method.unary_unary(method.request_deserializer(data), *extra)
+    assert method.response_serializer(answer) == answer.SerializeToString()
+    return answer
+
+
+def over_grpc(
+    path: str, request: Any, at: Bench | None = None, context: Context | None = None
+) -> tuple[Any, Context]:
+    """Answer and context of one call."""
+    context = context or Context()
+    return asyncio.run(call((at or bench()).face(), path, request, context)), context
+
+
+async def stream(face: Face, requests: AsyncIterator[Any], context: Context) -> list[Any]:
+    """All answers of one stream; requests pass as bytes."""
+    method = methods(face)["/inference.GRPCInferenceService/ModelStreamInfer"]
+
+    async def arriving() -> AsyncIterator[Any]:
+        async for request in requests:
+            data = request if isinstance(request, bytes) else request.SerializeToString()
+            yield method.request_deserializer(data)
+
+    return [answer async for answer in method.stream_stream(arriving(), context)]
+
+
+async def _exposition() -> bytes:
+    return b"# nothing\n"
