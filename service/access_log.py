@@ -32,10 +32,9 @@ class AccessLog:
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
-        self._descriptor = -1
         self._dropped = 0
         self._looked_at = 0.0
-        self._open()
+        self._descriptor = self._opened()
 
     def write(self, trace: Trace) -> None:
         """Append the line of one request."""
@@ -56,28 +55,28 @@ class AccessLog:
             os.close(self._descriptor)
             self._descriptor = -1
 
-    def _open(self) -> None:
+    def _opened(self) -> int:
         if self._path is None:
             # Serve replaces sys.stderr; this is the process's own
             stream = sys.__stderr__
-            self._descriptor = 2 if stream is None else stream.fileno()
-            return
+            return 2 if stream is None else stream.fileno()
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK
-        self._descriptor = os.open(self._path, flags, 0o640)
+        return os.open(self._path, flags, 0o640)
 
     def _reopen_if_moved(self) -> None:
         now = time.monotonic()
         if self._path is None or now - self._looked_at < _LOOK_EVERY_S:
             return
         self._looked_at = now
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # where it cannot be opened the old file goes on
             here = os.fstat(self._descriptor)
             with contextlib.suppress(FileNotFoundError):
                 there = self._path.stat()
                 if (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino):
                     return
+            opened = self._opened()
             self.close()
-            self._open()
+            self._descriptor = opened
 
 
 def line_of(trace: Trace) -> dict[str, Any]:

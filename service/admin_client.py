@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -26,17 +27,19 @@ class AdminClient:
     """Asks the service at ``url``; raises ``StartupError`` with its answer where it refuses."""
 
     def __init__(self, url: str, ca_cert: str | None = None) -> None:
-        parts = urllib.parse.urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise StartupError(f"{url} is no URL of a service: expected http://HOST:PORT")
+        parts = _parts(url)
         self._url = url.rstrip("/")
-        self._context = None
+        handlers: list[urllib.request.BaseHandler] = []
         if parts.scheme == "https":
             try:
-                self._context = ssl.create_default_context(cafile=ca_cert)
+                context = ssl.create_default_context(cafile=ca_cert)
             except OSError as error:
                 raise StartupError(f"{ca_cert}: {error}; expected certificates in PEM") from error
-        self._key = os.environ.get(VARIABLE) or _local_key(parts)
+            handlers.append(urllib.request.HTTPSHandler(context=context))
+        if parts.hostname in LOOPBACK_HOSTS:  # a proxy is another machine, and would learn the key
+            handlers.append(urllib.request.ProxyHandler({}))
+        self._opener = urllib.request.build_opener(*handlers)
+        self._key = _given_key() or _local_key(parts)
 
     def state(self) -> dict[str, Any]:
         """What is served."""
@@ -52,22 +55,22 @@ class AdminClient:
         return self._ask("DELETE", f"/admin/shadows/{urllib.parse.quote(name, safe='')}")
 
     def _ask(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
-        request = urllib.request.Request(  # noqa: S310  # http or https, checked above
-            self._url + path,
-            method=method,
-            data=None if body is None else json.dumps(body).encode(),
-            headers={"Authorization": f"Bearer {self._key}"},
-        )
         try:
-            with urllib.request.urlopen(  # noqa: S310
-                request, timeout=_TIMEOUT_S, context=self._context
-            ) as response:
+            request = urllib.request.Request(  # noqa: S310  # http or https, checked above
+                self._url + path,
+                method=method,
+                data=None if body is None else json.dumps(body).encode(),
+                headers={"Authorization": f"Bearer {self._key}"},
+            )
+            with self._opener.open(request, timeout=_TIMEOUT_S) as response:
                 found = json.load(response)
+            if not isinstance(found, dict):
+                raise ValueError("its answer is no JSON object")
         except urllib.error.HTTPError as error:
             raise StartupError(f"{self._url}: {_message(error)}") from error
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise StartupError(f"{self._url} does not answer as a service does: {error}") from error
-        return dict(found)
+        return found
 
 
 def resolved(bundle: str, url: str, bundles: Path | None) -> str:
@@ -84,6 +87,21 @@ def resolved(bundle: str, url: str, bundles: Path | None) -> str:
     from service.catalog import find_bundle  # brings the model's libraries with it
 
     return str(find_bundle(bundle, bundles).resolve())
+
+
+def _parts(url: str) -> urllib.parse.SplitResult:
+    with contextlib.suppress(ValueError):  # brackets or a port that make no sense
+        parts = urllib.parse.urlsplit(url)
+        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
+            return parts
+    raise StartupError(f"{url} is no URL of a service: expected http://HOST:PORT")
+
+
+def _given_key() -> str:
+    key = os.environ.get(VARIABLE, "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise StartupError(f"${VARIABLE} is no key: expected one, of printable ASCII characters")
+    return key
 
 
 def _local_key(parts: urllib.parse.SplitResult) -> str:

@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
+from itertools import islice
 
 import numpy as np
 
@@ -191,8 +192,11 @@ class Batcher:
         try:
             images = np.concatenate([piece.images for piece in batch])
             alphas = [piece.job.alpha for piece in batch for _ in range(len(piece.images))]
-            verdicts = iter(self._predict(images, alphas))
-            return [[next(verdicts) for _ in range(len(piece.images))] for piece in batch]
+            verdicts = self._predict(images, alphas)
+            if len(verdicts) != len(images):
+                raise ValueError(f"{len(verdicts)} verdicts on {len(images)} images")
+            rest = iter(verdicts)
+            return [list(islice(rest, len(piece.images))) for piece in batch]
         except Exception as error:
             if len(batch) == 1:
                 return [error]

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from service import loopback, worker
+from service import loopback, no_application, worker
 from service.config import ServiceConfig
 from service.startup import StartupError, free_ports
 
@@ -27,14 +27,6 @@ APPLICATION = "oodgate"
 GRPC_ENVELOPE_FACTOR = 4
 
 _START_S = 120.0
-
-#: What HAProxy answers where no replica can: as every other failure, and worth trying again.
-_ERROR_ANSWER = (
-    "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\n"
-    "Cache-Control: no-cache\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
-)
-_ERROR_BODY = '{"error":"the service is not ready, or has just lost a replica; try again",'
-_ERROR_BODY += '"code":"not_ready"}'
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +57,8 @@ def environment(
         "RAY_SERVE_LOG_TO_STDERR": "0",
         # Serve's own 5 s ends a proxy that is merely slow to import on a busy machine
         "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "55",
+        # one that has died is noticed at the third look, and nobody is answered meanwhile
+        "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
         "RAY_SERVE_ENABLE_HA_PROXY": "1" if haproxy else "0",
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0",
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
@@ -102,7 +96,7 @@ def environment(
 
 def _haproxy_files(folder: Path, tls: Tls | None) -> dict[str, str]:
     errors = folder / "error.http"
-    errors.write_text(_ERROR_ANSWER.format(length=len(_ERROR_BODY), body=_ERROR_BODY), newline="")
+    errors.write_text(no_application.HTTP_ANSWER, newline="")
     files = {worker.ERROR_FILE: str(errors)}
     if tls is not None:
         pem = folder / "tls.pem"

@@ -60,14 +60,20 @@ class Follower:
 
     async def stop(self) -> None:
         """Follow no more."""
-        if self._task is not None:
-            self._task.cancel()
+        own = () if self._task is None else (self._task,)
+        for task in (*own, *self._loading.values()):
+            task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+                await task
 
     async def _run(self) -> None:
         while True:
-            report = Report(self._number, frozenset(self._loaded), dict(self._refused))
+            report = Report(
+                seen=self._plan.number,
+                number=self._number,
+                loaded=frozenset(self._loaded),
+                refused=dict(self._refused),
+            )
             wait_s = BUSY_S if self._loading else IDLE_S
             try:
                 async with asyncio.timeout(wait_s + 5):
@@ -80,6 +86,8 @@ class Follower:
 
     def _follow(self, plan: Plan) -> None:
         """Load what is missing; once all is there that the plan serves, serve it."""
+        if plan.number > self._plan.number:
+            self._refused.clear()  # another wish, another try
         self._plan = plan
         wanted = plan.targets()
         for target in wanted - self._loaded.keys() - self._refused.keys() - self._loading.keys():
@@ -89,7 +97,7 @@ class Follower:
         if needed <= self._loaded.keys():
             self._serve(plan)
         for target in (self._loaded.keys() | self._refused.keys()) - wanted:
-            if target not in plan.serving and not self._answers(target):
+            if not self._answers(target):
                 self._loaded.pop(target, None)
             self._refused.pop(target, None)
 
@@ -118,7 +126,7 @@ class Follower:
             self._loaded[target] = model
         except Exception as error:  # whatever is wrong with a bundle, the old one goes on
             logger.warning("%s %s was not loaded: %s", target.name, target.version, error)
-            self._refused[target] = str(error)
+            self._refused[target] = str(error) or repr(error)
         finally:
             del self._loading[target]
-            self._follow(self._plan)
+        self._follow(self._plan)

@@ -51,7 +51,7 @@ class Keys:
     def accepts(self, key: str) -> bool:
         """Whether this is one of the keys, in time that does not depend on which."""
         self._look()
-        digest = hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
+        digest = _digest(key)
         matches = [
             hmac.compare_digest(digest, known)
             for known in (*self._from_environment, *self._from_file)
@@ -73,9 +73,12 @@ class Keys:
         try:
             stamp = _stamp(file)
             lines = file.read_text().splitlines()
-        except (OSError, UnicodeDecodeError) as error:
+        except OSError as error:
             raise KeysError(f"{file}: {error}; expected a file of one key a line") from error
-        digests = _digests((line for line in lines if not line.startswith("#")), str(file))
+        except UnicodeDecodeError:  # it holds what the file holds
+            raise KeysError(f"{file} is no text: expected a file of one key a line") from None
+        keys = (line for line in lines if not line.lstrip().startswith("#"))
+        digests = _digests(keys, str(file))
         if not digests:
             raise KeysError(f"{file} has no key: expected one a line")
         self._from_file, self._stamp = digests, stamp
@@ -98,7 +101,11 @@ def _digests(keys: Iterable[str], place: str) -> frozenset[bytes]:
             raise KeysError(
                 f"{place} has a key of {len(key)} characters: expected at least {MIN_LENGTH}"
             )
-    return frozenset(hashlib.sha256(key.encode()).digest() for key in found)
+    return frozenset(_digest(key) for key in found)
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
 
 
 def _stamp(file: Path) -> tuple[int, int, int]:

@@ -67,8 +67,9 @@ class Plan:
 
 @dataclass(frozen=True)
 class Report:
-    """How far a replica is: the plan that it has carried out, and bundles that it cannot load."""
+    """How far a replica is: the plans that it has seen last and carried out, what it can load."""
 
+    seen: int
     number: int
     loaded: frozenset[Target]
     refused: Mapping[Target, str] = field(default_factory=dict)
@@ -111,7 +112,7 @@ class Rollout:
         """Note how far a replica is; returns the plan, waiting for a newer one than it has."""
         self._reports[replica] = (time.monotonic(), report)
         self._changed.set()
-        if self._plan.number <= report.number:
+        if self._plan.number <= report.seen:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait_s):
                     await self._news.wait()
@@ -185,7 +186,10 @@ class Rollout:
         """Have every replica load it; returns how many did."""
         self._set(staged=target)
         try:
-            await self._until(lambda report: target in report.loaded or target in report.refused)
+            number = self._plan.number  # what a replica has said of an earlier try does not count
+            await self._until(
+                lambda r: r.seen >= number and (target in r.loaded or target in r.refused)
+            )
             refusals = [r.refused[target] for r in self._live().values() if target in r.refused]
             if refusals:
                 raise DeployError(f"{target.name} {target.version} was refused: {refusals[0]}")

@@ -109,7 +109,8 @@ def self_test(predictor: Predictor, max_batch_size: int) -> None:
 def _check_sound(verdict: Verdict) -> None:
     numbers = (verdict.p_value, verdict.threshold, verdict.score, verdict.log_prob)
     total = sum(verdict.posterior)
-    if not np.isfinite(numbers).all() or abs(total - 1) > 1e-3 or not 0 < verdict.p_value <= 1:
+    sound = np.isfinite(numbers).all() and 0 < verdict.p_value <= 1
+    if not (sound and abs(total - 1) <= 1e-3):  # NaN is no distribution either
         raise BundleError(
             f"the model gives p_value {verdict.p_value}, score {verdict.score}, log_prob "
             f"{verdict.log_prob} and a posterior of {total:.4f} in all for an image of noise: "
@@ -119,10 +120,12 @@ def _check_sound(verdict: Verdict) -> None:
 
 def _check_same(alone: Verdict, in_batch: Verdict) -> None:
     rank = 1 / (alone.reference_size + 1)
-    if abs(alone.p_value - in_batch.p_value) > 1.01 * rank:
+    near = abs(alone.p_value - in_batch.p_value) <= 1.01 * rank
+    if not near or alone.class_index != in_batch.class_index:
         raise BundleError(
-            f"the model gives p_value {alone.p_value} to an image alone and {in_batch.p_value} in "
-            "a batch: its numerics cannot be trusted on this machine"
+            f"the model gives class {alone.class_label} and p_value {alone.p_value} to an image "
+            f"alone, {in_batch.class_label} and {in_batch.p_value} in a batch: its numerics cannot "
+            "be trusted on this machine"
         )
 
 

@@ -28,7 +28,7 @@ class Shadows:
         self._models = models
         self._tally = tally
         self._due: dict[str, float] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[str, set[asyncio.Task[None]]] = {}
 
     def follow(
         self, model: ServedModel, images: UInt8Array, alpha: float | None, live: Sequence[Verdict]
@@ -40,12 +40,13 @@ class Shadows:
             return
         due = self._due.get(name, 1 - shadow.share) + shadow.share
         self._due[name] = due % 1
-        if due >= 1 and len(self._tasks) < MAX_PENDING:
+        tasks = self._tasks.setdefault(name, set())
+        if due >= 1 and len(tasks) < MAX_PENDING:
             task = asyncio.get_running_loop().create_task(
                 self._compare(shadow, images, alpha, live)
             )
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
 
     async def _compare(
         self, shadow: Shadow, images: UInt8Array, alpha: float | None, live: Sequence[Verdict]
@@ -60,4 +61,5 @@ class Shadows:
                 self._tally.count(monitor.SHADOW, name.name, name.version, *decisions, same)
         except Exception as error:
             code = fault_of(error).status.code
-            self._tally.count(monitor.SHADOW, name.name, name.version, "any", code, "false")
+            failed = ("any", code, "false")
+            self._tally.count(monitor.SHADOW, name.name, name.version, *failed, by=len(live))

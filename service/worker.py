@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 
-from service import loopback
+from service import loopback, no_application
 
 #: Where the two front doors are; nothing else is bound beyond loopback.
 FRONT_HOST = "OODGATE_FRONT_HOST"
@@ -38,6 +38,7 @@ def apply() -> None:
         loopback.narrow_grpc(host, os.environ[FRONT_GRPC_PORT])
     if os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") == "1":
         _rewrite_haproxy()
+    no_application.in_python_proxies()
 
 
 def _rewrite_haproxy() -> None:
@@ -63,4 +64,5 @@ def rewritten(template: str, environment: os._Environ[str] | dict[str, str]) -> 
                 f"errorfile {status} {{{{ config.error_file_path }}}}",
                 f"errorfile {status} {errors}",
             )
+        template = no_application.in_haproxy(template)
     return template.replace("{{ healthz_rules|safe }}", _REQUEST_ID + "{{ healthz_rules|safe }}")

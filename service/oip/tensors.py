@@ -140,7 +140,8 @@ def checked_wanted(wanted: Sequence[WantedOutput]) -> Sequence[WantedOutput]:
                 "'posterior'"
             )
         if output.classes < 0:
-            raise BadRequestError(f"classification is {output.classes}: expected at least 1")
+            shown = str(output.classes)[:40]
+            raise BadRequestError(f"classification is {shown}: expected at least 1")
     if len({output.name for output in wanted}) < len(wanted):
         raise BadRequestError("an output is asked for twice: expected each at most once")
     return wanted

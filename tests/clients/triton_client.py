@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 
@@ -47,6 +48,14 @@ class Triton:
         verdicts = self.case.verdicts_at_alpha if alpha else self.case.verdicts
         self.talk.agrees(way, {name: result.as_numpy(name) for name in names}, verdicts)
         return result
+
+    async def infers_again(self, way: str, count: int, **settings: Any) -> None:
+        """So many images, each of them several times; all outputs."""
+        pixels = np.resize(self.case.pixels, (count, *self.case.pixels.shape[1:]))
+        result = await self.infer({"pixels": pixels}, **settings)
+        outputs = {name: result.as_numpy(name) for name in OUTPUTS}
+        verdicts = self.case.verdicts
+        self.talk.agrees(way, outputs, [verdicts[i % len(verdicts)] for i in range(count)])
 
 
 def fault(error: Exception) -> tuple[str, str]:

@@ -31,9 +31,8 @@ async def errors(triton: Triton) -> None:
     for what, inputs, settings in _bad_requests(triton):
         call = partial(client.infer, case.model, inputs, **settings)
         await talk.refuses(what, call, INVALID)
-    endless = triton.input("pixels", case.pixels).set_shape([2**40, *case.pixels.shape[1:]])
-    call = partial(client.infer, case.model, [endless])
-    await talk.refuses("endless pixels said", call, TOO_MUCH)
+    for what, inputs in _too_much(triton).items():
+        await talk.refuses(what, partial(client.infer, case.model, inputs), TOO_MUCH)
     call = partial(triton.infer, many, timeout=1)
     await talk.refuses("a microsecond", call, LATE, may_answer=True)
     await triton.infers("after all errors", many)
@@ -74,6 +73,18 @@ def _bad_requests(triton: Triton) -> list[tuple[str, list[Any], dict[str, Any]]]
         ("alpha in words", [image], {"parameters": {"alpha": "many"}}),
         ("alpha true", [image], {"parameters": {"alpha": True}}),
     ]
+
+
+def _too_much(triton: Triton) -> dict[str, list[Any]]:
+    """Inputs beyond the limits that a service has unless it is told others."""
+    case = triton.case
+    shape = case.pixels.shape[1:]
+    heavy = np.array([case.images[0] + bytes(11 * 1024 * 1024)], dtype=object)
+    return {
+        "an image of 11 MB": triton.inputs({"image": heavy}),
+        "257 images": triton.inputs({"pixels": np.resize(case.pixels, (257, *shape))}),
+        "endless pixels said": [triton.input("pixels", case.pixels).set_shape([2**40, *shape])],
+    }
 
 
 async def unsupported(triton: Triton) -> None:

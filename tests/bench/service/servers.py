@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import http.client
 import os
+import re
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from service import processes
 from tests.bench.service.environments import ROOT
 
+LOGS = ROOT / "runs" / "bench" / "logs"
 START_S = 240.0
 STOP_S = 60.0
 
@@ -32,7 +34,7 @@ class Start:
 
 @contextmanager
 def running(start: Start, threads: int) -> Iterator[None]:
-    """Ready; its output is shown if it never is. ``threads`` are those of one forward pass."""
+    """Ready; what it writes goes to ``LOGS``. ``threads`` are those of one forward pass."""
     print(f"  starting {start.name}", flush=True)
     own = {
         "OMP_NUM_THREADS": str(threads),
@@ -40,7 +42,9 @@ def running(start: Start, threads: int) -> Iterator[None]:
         "PYTHONPATH": str(ROOT),
         **start.environment,
     }
-    with tempfile.TemporaryFile() as output:
+    LOGS.mkdir(parents=True, exist_ok=True)
+    log = LOGS / f"{re.sub('[^a-z0-9]+', '-', start.name)}.txt"
+    with log.open("wb") as output:
         process = subprocess.Popen(
             start.command,
             cwd=ROOT,
@@ -50,16 +54,11 @@ def running(start: Start, threads: int) -> Iterator[None]:
             stderr=subprocess.STDOUT,
             start_new_session=True,  # so that Ctrl-C reaches it by way of this process alone
         )
-        try:
-            _wait_until_ready(process, start)
-            yield
-        except BaseException:
-            output.seek(0)
-            tail = output.read()[-3000:].decode(errors="replace")
-            print(f"what {start.name} wrote last:\n{tail}", flush=True)
-            raise
-        finally:
-            _stop(process)
+    try:
+        _wait_until_ready(process, start, log)
+        yield
+    finally:
+        _stop(process)
 
 
 def get(port: int, path: str) -> int:
@@ -74,18 +73,18 @@ def get(port: int, path: str) -> int:
         connection.close()
 
 
-def _wait_until_ready(process: subprocess.Popen[bytes], start: Start) -> None:
+def _wait_until_ready(process: subprocess.Popen[bytes], start: Start, log: Path) -> None:
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            raise SystemExit(f"{start.name} ended with status {process.returncode}")
+            raise SystemExit(f"{start.name} ended with status {process.returncode}: see {log}")
         try:
             if get(start.port, start.ready) == 200:
                 return
         except OSError:
             pass
         time.sleep(0.2)
-    raise SystemExit(f"{start.name} was not ready after {START_S:.0f} s")
+    raise SystemExit(f"{start.name} was not ready after {START_S:.0f} s: see {log}")
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

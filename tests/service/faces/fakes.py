@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 import io
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
@@ -132,10 +133,10 @@ class Face(GrpcFace, InferenceFace):
     def __init__(self, engine: Engine, keys: Keys, values: Callable[[], Awaitable[Values]]) -> None:
         self.engine = engine
         self.keys = keys
-        self._values = values
+        self._figures = values
 
     async def statistics(self) -> Values:
-        return await self._values()
+        return await self._figures()
 
 
 @dataclass(frozen=True)
@@ -206,11 +207,18 @@ Ask = Callable[[httpx.AsyncClient], Awaitable[httpx.Response]]
 
 
 def over_http(ask: Ask, at: Bench | None = None) -> httpx.Response:
+    """Without a bench of its own a request goes to one that others ask as well."""
+
     async def run() -> httpx.Response:
-        async with client((at or bench()).app()) as asking:
+        async with client(_shared_app() if at is None else at.app()) as asking:
             return await ask(asking)
 
     return asyncio.run(run())
+
+
+@functools.cache
+def _shared_app() -> FastAPI:
+    return bench().app()
 
 
 def refused(response: httpx.Response) -> tuple[int, str]:

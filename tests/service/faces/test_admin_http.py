@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from ray.exceptions import RayTaskError
 
 from service.admin import Admin
+from service.catalog import find_bundle
 from service.errors import DeployError
 from service.http_api import Doors
 from service.keys import Keys
@@ -107,10 +108,12 @@ def test_the_state_names_models_and_what_shadows_decide() -> None:
     }
 
 
+@pytest.mark.parametrize("by_path", [False, True])
 @pytest.mark.parametrize("shadow", [False, True])
-def test_a_bundle_is_deployed_by_its_path(bundle_dir: Path, shadow: bool) -> None:
-    central = Central()
-    wish = f'{{"bundle": "{bundle_dir}", "shadow": {str(shadow).lower()}, "share": 0.25}}'
+def test_a_bundle_is_deployed_by_name_or_path(by_path: bool, shadow: bool) -> None:
+    central, path = Central(), find_bundle("fashion-mnist").resolve()
+    bundle = path if by_path else "fashion-mnist"
+    wish = f'{{"bundle": "{bundle}", "shadow": {str(shadow).lower()}, "share": 0.25}}'
     found = asked("POST", "/admin/deploy", central, wish.encode()).json()
     assert found == {
         "model": {"name": "fake", "version": "new"},
@@ -120,7 +123,7 @@ def test_a_bundle_is_deployed_by_its_path(bundle_dir: Path, shadow: bool) -> Non
         "seconds": 1.235,
     }
     ((target, share),) = central.deploy.asked
-    assert target.path == str(bundle_dir.resolve())
+    assert (target.name, target.path) == ("fashion-mnist", str(path))
     assert share == (0.25 if shadow else None)
 
 
@@ -167,14 +170,17 @@ def test_a_bad_wish_is_refused_before_anything_is_loaded(
     ("error", "status", "code"),
     [
         (DeployError("the bundle is broken: mend it"), 409, "deploy_refused"),
+        (RayTaskError("deploy", "a traceback", DeployError("broken")), 409, "deploy_refused"),
+        (RayTaskError("deploy", "a traceback", KeyError("10.0.0.7")), 500, "internal"),
         (ConnectionError("10.0.0.7 refused"), 503, "not_ready"),
     ],
 )
 def test_what_the_holder_of_the_plan_says_is_passed_on(
-    error: Exception, status: int, code: str, bundle_dir: Path
+    error: Exception, status: int, code: str
 ) -> None:
-    wish = f'{{"bundle": "{bundle_dir}"}}'.encode()
+    wish = b'{"bundle": "fashion-mnist"}'
     for method, path in CALLS:
         response = asked(method, path, Central(error), wish)
         assert refused(response) == (status, code)
         assert "10.0.0.7" not in response.text
+        assert "traceback" not in response.text

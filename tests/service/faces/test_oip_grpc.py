@@ -1,0 +1,374 @@
+"""The Open Inference Protocol over gRPC: every method, typed and raw tensors, keys, refusals."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from google.protobuf.json_format import MessageToDict
+
+from service.http_api import Doors
+from service.oip import rpc
+from service.oip.tensors import OUTPUTS
+from service.protos import oip_pb2
+from tests.service.faces import oip
+from tests.service.faces.fakes import (
+    BROKEN,
+    COLOUR,
+    GREY,
+    LABELS,
+    VERSION,
+    Bench,
+    Context,
+    bench,
+    call,
+    keys,
+    methods,
+    over_grpc,
+    over_http,
+    png,
+    verdict_of,
+)
+
+SERVICE = "/inference.GRPCInferenceService"
+KEY = "0123456789abcdef-api"
+BAD = grpc.StatusCode.INVALID_ARGUMENT
+
+Input = oip_pb2.ModelInferRequest.InferInputTensor
+Output = oip_pb2.ModelInferRequest.InferRequestedOutputTensor
+
+
+def request(*images: bytes, raw: bool = True, **fields: Any) -> Any:
+    """Encoded images, raw or typed."""
+    tensor = Input(name="image", datatype="BYTES", shape=[len(images)])
+    message = oip_pb2.ModelInferRequest(**{"model_name": GREY, **fields})
+    if raw:
+        message.raw_input_contents.append(oip.elements(images))
+    else:
+        tensor.contents.bytes_contents.extend(images)
+    message.inputs.append(tensor)
+    return message
+
+
+def pixels(array: np.ndarray[Any, Any], raw: bool) -> Any:
+    tensor = Input(name="pixels", datatype="UINT8", shape=array.shape)
+    message = oip_pb2.ModelInferRequest(model_name=GREY)
+    if raw:
+        message.raw_input_contents.append(array.tobytes())
+    else:
+        tensor.contents.uint_contents.extend(array.ravel().tolist())
+    message.inputs.append(tensor)
+    return message
+
+
+def infer(message: Any, at: Bench | None = None, context: Context | None = None) -> Any:
+    return over_grpc(f"{SERVICE}/ModelInfer", message, at, context)
+
+
+def tensors(answer: Any) -> dict[str, Any]:
+    """As a stock client reads them: by their place."""
+    assert len(answer.outputs) == len(answer.raw_output_contents)
+    return {
+        output.name: oip.tensor({"datatype": output.datatype, "shape": output.shape}, raw)
+        for output, raw in zip(answer.outputs, answer.raw_output_contents, strict=True)
+    }
+
+
+@pytest.mark.parametrize("raw", [False, True])
+@pytest.mark.parametrize("values", [(5,), (0, 3, 9, 12, 29, 1, 2, 8)])
+def test_images_keep_their_order(raw: bool, values: tuple[int, ...]) -> None:
+    answer, context = infer(request(*map(png, values), raw=raw, id="me"))
+    assert context.code is None
+    assert (answer.model_name, answer.model_version, answer.id) == (GREY, VERSION, "me")
+    assert [output.name for output in answer.outputs] == list(OUTPUTS)
+    found = tensors(answer)
+    assert found["class_index"].tolist() == list(values)
+    assert found["p_value"].tolist() == [verdict_of(v).p_value for v in values]
+    assert found["rejected"].tolist() == [verdict_of(v).rejected for v in values]
+    assert found["posterior"].shape == (len(values), len(LABELS))
+
+
+@pytest.mark.parametrize("raw", [False, True])
+@pytest.mark.parametrize("last", [False, True])
+def test_pixels_are_typed_or_raw(raw: bool, last: bool) -> None:
+    array = np.arange(32, dtype=np.uint8).reshape(2, 1, 4, 4)
+    moved = array.transpose(0, 2, 3, 1) if last else array
+    found = tensors(infer(pixels(moved, raw))[0])
+    assert found["class_index"].tolist() == [0, 16]
+
+
+def test_what_was_promised_is_in_the_parameters() -> None:
+    message = request(png(5))
+    message.parameters["alpha"].double_param = 0.2
+    answer, _ = infer(message)
+    parameters = {
+        name: getattr(value, value.WhichOneof("parameter_choice"))
+        for name, value in answer.parameters.items()
+    }
+    assert parameters == {
+        "alpha": 0.2,
+        "mode": "marginal",
+        "version": VERSION,
+        "threshold": 0.8 * 0.2,
+    }
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "code"),
+    [
+        ("double_param", 0.2, None),
+        ("string_param", "0.2", None),
+        ("double_param", float("nan"), BAD),
+        ("string_param", "much", BAD),
+        ("int64_param", 1, BAD),
+        ("uint64_param", 2**64 - 1, BAD),
+        ("bool_param", True, BAD),
+    ],
+)
+def test_alpha_may_be_text_since_some_clients_can_send_no_number(
+    field: str, value: object, code: grpc.StatusCode | None
+) -> None:
+    message = request(png(5))
+    setattr(message.parameters["alpha"], field, value)
+    answer, context = infer(message)
+    assert context.code is code
+    if code is None:
+        assert answer.parameters["alpha"].double_param == 0.2
+
+
+def test_a_parameter_that_holds_nothing_is_left_out() -> None:
+    message = request(png(5))
+    message.parameters["alpha"].SetInParent()
+    message.parameters["timeout"].int64_param = 60_000_000
+    answer, context = infer(message)
+    assert context.code is None
+    assert answer.parameters["alpha"].double_param == 0.05
+
+
+def test_outputs_in_the_order_asked_and_the_best_classes() -> None:
+    message = request(png(5))
+    for name in ("score", "posterior", "decision"):
+        message.outputs.append(Output(name=name))
+    message.outputs[1].parameters["classification"].int64_param = 2
+    answer, _ = infer(message)
+    assert [output.name for output in answer.outputs] == ["score", "posterior", "decision"]
+    assert list(answer.outputs[1].shape) == [1, 2]
+    texts = [text.decode().split(":")[1:] for text in tensors(answer)["posterior"]]
+    assert texts == [["5", "class 5"], ["6", "class 6"]]
+
+
+def _changed(change: str) -> Any:
+    message = request(png(5))
+    tensor = message.inputs[0]
+    match change:
+        case "both kinds of contents":
+            tensor.contents.bytes_contents.append(png(5))
+        case "too many raw entries":
+            message.raw_input_contents.append(b"")
+        case "no input":
+            del message.inputs[:]
+        case "two inputs":
+            message.inputs.append(tensor)
+            message.raw_input_contents.append(message.raw_input_contents[0])
+        case "another name":
+            tensor.name = "picture"
+        case "another datatype":
+            tensor.datatype = "FP32"
+        case "an unknown datatype":
+            message = request(png(5), raw=False)
+            message.inputs[0].datatype = "X" * 1000
+        case "another shape":
+            tensor.shape[:] = [2]
+        case "a negative shape":
+            tensor.shape[:] = [-1]
+        case "a giant shape":
+            tensor.shape[:] = [1, 2**63 - 1, 2**63 - 1]
+        case "a giant element":
+            message.raw_input_contents[0] = b"\xff" * 8
+        case "shared memory":
+            tensor.parameters["shared_memory_region"].string_param = "a"
+        case "shared memory for an output":
+            output = Output(name="score")
+            output.parameters["shared_memory_region"].string_param = "a"
+            message.outputs.append(output)
+        case "an unknown output":
+            message.outputs.append(Output(name="verdict"))
+        case "an output twice":
+            message.outputs.extend([Output(name="score"), Output(name="score")])
+        case "a long id":
+            message.id = "x" * 257
+        case "a typed pixel of 256":
+            message = pixels(np.full((1, 1, 4, 4), 0, np.uint8), raw=False)
+            message.inputs[0].contents.uint_contents[0] = 256
+        case "no bytes at all":
+            message = request(b"")
+    return message
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "both kinds of contents",
+        "too many raw entries",
+        "no input",
+        "two inputs",
+        "another name",
+        "another datatype",
+        "an unknown datatype",
+        "another shape",
+        "a negative shape",
+        "a giant shape",
+        "a giant element",
+        "shared memory",
+        "shared memory for an output",
+        "an unknown output",
+        "an output twice",
+        "a long id",
+        "a typed pixel of 256",
+        "no bytes at all",
+    ],
+)
+def test_a_bad_request_is_an_invalid_argument(change: str) -> None:
+    answer, context = infer(_changed(change))
+    assert context.code is BAD
+    assert context.details
+    assert len(context.details) < 400
+    assert answer == oip_pb2.ModelInferResponse()
+
+
+def test_other_refusals_have_their_own_status() -> None:
+    at = bench()
+    assert infer(request(png(), model_name="nobody"), at)[1].code is grpc.StatusCode.NOT_FOUND
+    assert infer(request(png(), model_version="1"), at)[1].code is grpc.StatusCode.NOT_FOUND
+    _, context = infer(request(png(BROKEN)), at)
+    assert context.code is grpc.StatusCode.INTERNAL
+    assert "secret" not in str(context.details)
+    _, context = infer(b"\xff" * 9, at)
+    assert context.code is BAD
+    assert context.details == "the message cannot be read: expected an inference.ModelInferRequest"
+    for code, count in (("unknown_model", 2), ("internal", 1), ("bad_request", 1), ("ok", 0)):
+        assert at.counted("oip_grpc", code) == count
+
+
+def ask(method: str, at: Bench | None = None, context: Context | None = None, **fields: Any) -> Any:
+    return over_grpc(
+        f"{SERVICE}/{method}", getattr(oip_pb2, f"{method}Request")(**fields), at, context
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "ready"),
+    [
+        (GREY, "", True),
+        (COLOUR, VERSION, True),
+        ("", "", True),
+        ("nobody", "", False),
+        (GREY, "1", False),
+    ],
+)
+def test_an_unknown_model_is_not_ready_which_is_an_answer(
+    name: str, version: str, ready: bool
+) -> None:
+    answer, context = ask("ModelReady", name=name, version=version)
+    assert answer.ready is ready
+    assert context.code is None
+
+
+def test_both_protocols_tell_the_same_of_the_service() -> None:
+    at = bench()
+    infer(request(png(5)), at)
+
+    def told(method: str, **fields: Any) -> Any:
+        message, context = ask(method, at, **fields)
+        assert context.code is None
+        return MessageToDict(message, preserving_proto_field_name=True)
+
+    def got(path: str, verb: str = "GET") -> Any:
+        return over_http(lambda c: c.request(verb, path), at).json()
+
+    def bare(value: Any) -> Any:
+        """Numbers of 64 bits are text in protobuf's JSON, and what is nothing is left out."""
+        if isinstance(value, dict):
+            pairs = {key: bare(entry) for key, entry in value.items()}
+            return {key: entry for key, entry in pairs.items() if entry not in ({}, [], "0", "")}
+        if isinstance(value, list):
+            return [bare(entry) for entry in value]
+        return str(value)
+
+    assert ask("ServerLive")[0].live
+    assert ask("ServerReady")[0].ready
+    server = {key: value for key, value in got("/v2").items() if value}
+    assert told("ServerMetadata") == server
+    one = {"name": GREY, "version": VERSION}
+    for theirs, ours in (
+        (got("/v2/models/fake"), told("ModelMetadata", **one)),
+        (got("/v2/models/fake/config"), told("ModelConfig", **one)["config"]),
+        (got("/v2/models/fake/stats"), told("ModelStatistics", **one)),
+        (got("/v2/models/stats"), told("ModelStatistics")),
+        (got("/v2/repository/index", "POST"), told("RepositoryIndex")["models"]),
+    ):
+        ours, theirs = bare(ours), bare(theirs)
+        if isinstance(theirs, dict):
+            theirs.pop("max_batch_size", None)
+            for tensor in theirs.get("input", ()):
+                tensor.pop("format")
+        assert ours == theirs
+
+
+METHODS = ["ServerMetadata", "ModelReady", "ModelMetadata", "ModelConfig", "ModelStatistics"]
+METHODS += ["RepositoryIndex", "ModelInfer"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_but_probes_needs_a_key(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def unasked(self: Bench) -> Any:
+        raise AssertionError("the monitor was asked")
+
+    at = bench(doors=Doors(keys=keys(KEY)))
+    good = Context((("authorization", f"Bearer {KEY}"),))
+    assert ask(method, at, good)[1].code is not grpc.StatusCode.UNAUTHENTICATED
+    monkeypatch.setattr(Bench, "statistics", unasked)
+    _, context = ask(method, at, Context((("x-api-key", KEY + "x"),)))
+    assert context.code is grpc.StatusCode.UNAUTHENTICATED
+    assert at.counted("grpc", "unauthenticated") == 1
+    for probe in ("ServerLive", "ServerReady"):
+        assert ask(probe, at)[1].code is None
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_message_that_cannot_be_read_is_a_bad_request(method: str) -> None:
+    _, context = over_grpc(f"{SERVICE}/{method}", b"\xff" * 9)
+    assert context.code is BAD
+    assert "cannot be read" in str(context.details)
+
+
+@pytest.mark.parametrize("method", ["ModelMetadata", "ModelConfig", "ModelStatistics"])
+def test_a_question_about_an_unknown_model(method: str) -> None:
+    _, context = ask(method, name="nobody")
+    assert context.code is grpc.StatusCode.NOT_FOUND
+    assert "nobody" in str(context.details)
+
+
+def test_statistics_without_a_monitor_are_unavailable() -> None:
+    async def run() -> Context:
+        async def unreachable() -> Any:
+            raise ConnectionError("10.0.0.7 refused")
+
+        face, context = bench().face(), Context()
+        face.statistics = unreachable  # type: ignore[method-assign]
+        message = oip_pb2.ModelStatisticsRequest()
+        await call(face, f"{SERVICE}/ModelStatistics", message, context)
+        return context
+
+    context = asyncio.run(run())
+    assert context.code is grpc.StatusCode.UNAVAILABLE
+    assert "10.0.0.7" not in str(context.details)
+
+
+def test_what_triton_has_beyond_is_not_registered() -> None:
+    names = {path.rsplit("/", 1)[1] for path in methods(bench().face())}
+    assert names == {*METHODS, "Classify", "ModelStreamInfer", "ServerLive", "ServerReady"}
+    assert rpc.MAX_STREAMS > 0
