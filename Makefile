@@ -31,14 +31,17 @@ format: setup ## put code into shape
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-test: setup ## all tests; what was skipped for a missing component is named at the end
+test: setup clients ## all tests; what was skipped for a missing component is named at the end
 	$(BIN)/pytest
 
 test-fast: setup ## laws, units: no server
 	$(BIN)/pytest -m 'not integration'
 
-test-integration: setup ## starts real Ray, HAProxy and the command line
+test-integration: setup clients ## starts real Ray, HAProxy and the command line
 	$(BIN)/pytest -m integration
+
+clients: setup ## stock clients and tools in environments of their own, .venv/clients
+	$(BIN)/python -m tests.clients.environments
 
 demo: setup ## train, calibrate, serve and ask, on scikit-learn's digits
 	$(BIN)/python -m tests.demo.demo

@@ -36,7 +36,7 @@ def _check_text(name: str, text: str) -> None:
         raise BadParameterError(f"{name} is {text[:40]!r}: expected Unicode text") from None
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Refuse what Python reads as a number and nobody else does: spaces, ``1_0``, other digits."""
     if not text.isascii() or not set(text).isdisjoint("_ \t\r\n\f\v"):
         raise ValueError(text)
@@ -45,14 +45,14 @@ def _plain(text: str) -> str:
 
 def _alpha(text: str) -> float:
     try:
-        return float(_plain(text))
+        return float(plain(text))
     except ValueError:
         raise BadParameterError(f"alpha is {text[:40]!r}: expected a number in (0, 1)") from None
 
 
 def _top_k(text: str) -> int:
     try:
-        return int(_plain(text))
+        return int(plain(text))
     except ValueError:
         raise BadParameterError(
             f"top_k is {text[:40]!r}: expected an integer of at least 1"

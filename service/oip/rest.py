@@ -309,22 +309,28 @@ def _shape(entry: Mapping[str, Any]) -> tuple[int, ...]:
     return tuple(shape)
 
 
+def _or_absent(entry: Mapping[str, Any], name: str, absent: Any) -> Any:
+    """A field; many writers of JSON put null where there is none."""
+    value = entry.get(name)
+    return absent if value is None else value
+
+
 def _text(entry: Mapping[str, Any], name: str) -> str:
-    value = entry.get(name, "")
+    value = _or_absent(entry, name, "")
     if not isinstance(value, str):
         raise BadRequestError(f"{name} is of type {type(value).__name__}: expected text")
     return value
 
 
 def _list(entry: Mapping[str, Any], name: str) -> list[Any]:
-    value = entry.get(name, [])
+    value = _or_absent(entry, name, [])
     if not isinstance(value, list):
         raise BadRequestError(f"{name} is of type {type(value).__name__}: expected a list")
     return value
 
 
 def _object(entry: Mapping[str, Any], name: str) -> dict[str, Any]:
-    value = entry.get(name) or {}
+    value = _or_absent(entry, name, {})
     if not isinstance(value, dict):
         raise BadRequestError(f"{name} is of type {type(value).__name__}: expected an object")
     return value

@@ -213,7 +213,7 @@ class InferenceFace:
         """The answer of a call that asks about the service, or an empty one beside its status."""
         try:
             check_key(context, self.keys)
-            return tell(checked_message(request, f"the request of {kind.DESCRIPTOR.name}"))
+            return tell(checked_message(request, f"an inference.{_request_of(kind)}"))
         except ServiceError as error:
             if isinstance(error, UnknownModelError):
                 refuse(context, fault_of(error))
@@ -248,6 +248,10 @@ def add_inference_to_server(servicer: Any, server: Any) -> None:
     add_service(
         servicer, server, "inference.GRPCInferenceService", requests, streams=("ModelStreamInfer",)
     )
+
+
+def _request_of(kind: Any) -> str:
+    return str(kind.DESCRIPTOR.name).replace("Response", "Request")
 
 
 def _filled(fields: Mapping[str, Any], kind: Any) -> Any:

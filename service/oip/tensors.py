@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from service.ask import Ask, Reply
 from service.errors import BadParameterError, BadRequestError, TooManyImagesError
+from service.parameters import plain
 
 Array = npt.NDArray[Any]
 
@@ -118,7 +119,8 @@ def parameters_of(given: Mapping[str, Any]) -> dict[str, float | None]:
     """``alpha`` and, from Triton's ``timeout`` in microseconds, ``timeout_s``; others are left."""
     alpha = _number("alpha", given.get("alpha"))
     timeout = _number("timeout", given.get("timeout"))
-    return {"alpha": alpha, "timeout_s": None if timeout is None else max(timeout, 0) / 1e6 or None}
+    # Triton's default of 0 means none
+    return {"alpha": alpha, "timeout_s": timeout / 1e6 if timeout else None}
 
 
 def outputs_of(reply: Reply, wanted: Sequence[WantedOutput]) -> list[OutputTensor]:
@@ -263,7 +265,7 @@ def _number(name: str, value: Any) -> float | None:
     try:
         if isinstance(value, bool):
             raise ValueError
-        return float(value)
+        return float(plain(value) if isinstance(value, str) else value)
     except (TypeError, ValueError, OverflowError):
         shown = str(value)[:40]
         raise BadParameterError(f"{name} is {shown!r}: expected a number") from None

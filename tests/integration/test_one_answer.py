@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from calibration.conformal import attained_rank, beta_binomial_interval
-from tests.clients.expected import NUMPY
 from tests.integration.running import COMMAND, run
+from tests.integration.together import TOGETHER, verdicts_of
 from tests.soak.expected import Version, steady, versions_of
 from tests.soak.faces import FACES, Fate
 from train.data import open_data
@@ -22,8 +19,6 @@ if TYPE_CHECKING:
     from tests.integration.running import Service
 
 pytestmark = pytest.mark.integration
-
-TOGETHER = 30
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +55,7 @@ def test_many_in_one_request_and_the_table_say_the_same(
     service: Service, digits_bundle: Path, wanted: tuple[list[bytes], Version], tmp_path: Path
 ) -> None:
     images, version = wanted
-    many = _together(service, version.name, images)
+    many = _asked(service, version.name, images)
     table = _scored(digits_bundle, images, tmp_path)
     for i, answer in enumerate(version.answers):
         rank = 1.01 / (answer["reference_size"] + 1)
@@ -75,29 +70,14 @@ def test_p_values_keep_their_word_through_the_wire(
 ) -> None:
     """Typical images: the share of p <= .05 in its 99% interval. Fixed images, fixed bundle."""
     n, alpha = wanted[1].answers[0]["reference_size"], 0.05
-    found = _together(service, wanted[1].name, test_images)
+    found = _asked(service, wanted[1].name, test_images)
     low, high = beta_binomial_interval(len(found), attained_rank(n, alpha), n, 0.99)
     assert low <= sum(verdict["p_value"] <= alpha for verdict in found) <= high
 
 
-def _together(service: Service, model: str, images: list[bytes]) -> list[dict[str, Any]]:
-    """Verdicts of many images, so many a request."""
-    found: list[dict[str, Any]] = []
-    for start in range(0, len(images), TOGETHER):
-        some = images[start : start + TOGETHER]
-        data = [base64.b64encode(image).decode() for image in some]
-        tensor = {"name": "image", "datatype": "BYTES", "shape": [len(some)], "data": data}
-        body = json.dumps({"inputs": [tensor]}).encode()
-        status, text = service.request("POST", f"/v2/models/{model}/infer", body)
-        assert status == 200, text
-        service.asked += 1
-        columns = {
-            output["name"]: np.array(output["data"], NUMPY[output["datatype"]])
-            for output in json.loads(text)["outputs"]
-            if len(output["shape"]) == 1
-        }
-        found += [{name: values[i] for name, values in columns.items()} for i in range(len(some))]
-    return found
+def _asked(service: Service, model: str, images: list[bytes]) -> list[dict[str, Any]]:
+    service.asked += -(-len(images) // TOGETHER)
+    return verdicts_of(service, model, images)
 
 
 def _scored(bundle: Path, images: list[bytes], folder: Path) -> list[dict[str, Any]]:

@@ -62,8 +62,8 @@ def _answer(connection: socket.socket, answers: Answers) -> None:
 def test_a_closed_loop_asks_again_when_it_is_answered(serve: Callable[..., int]) -> None:
     found = closed_loop(serve(GOOD), [MESSAGE], connections=3, seconds=0.2, images=2)
     assert set(found.statuses) == {"200"}
-    assert found.images_per_s > 0
-    assert found.check() is found
+    assert len(found.answers) >= 3
+    assert found.images == 2
 
 
 def test_an_open_loop_sends_as_many_as_are_due(serve: Callable[..., int]) -> None:
@@ -85,15 +85,17 @@ def test_what_is_not_answered_in_time_is_given_up(serve: Callable[..., int]) -> 
 
 
 def test_a_connection_that_breaks_is_no_answer(serve: Callable[..., int]) -> None:
-    found = closed_loop(serve(GOOD, None), [MESSAGE], connections=1, seconds=0.1)
-    assert set(found.statuses) == {"200", CLOSED}
+    found = closed_loop(serve(None), [MESSAGE], connections=1, seconds=0.1)
+    assert set(found.statuses) == {CLOSED}
     with pytest.raises(SystemExit, match=CLOSED):
         found.check()
 
 
 def test_an_answer_may_come_in_pieces() -> None:
     reader = AnswerReader()
-    assert [reader.feed(GOOD[i : i + 1]) for i in range(len(GOOD))] == [None] * 40 + [GOOD]
+    assert [reader.feed(GOOD[i : i + 1]) for i in range(len(GOOD))] == (
+        [None] * (len(GOOD) - 1) + [GOOD]
+    )
     assert reader.feed(GOOD) == GOOD
     assert (status_of(GOOD), body_of(GOOD)) == ("200", b"ok")
 
