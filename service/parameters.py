@@ -29,7 +29,7 @@ def ask_of(image: bytes, texts: Mapping[str, str]) -> Ask:
 
 
 def _check_text(name: str, text: str) -> None:
-    """Refuse halves of a surrogate pair, which no answer can hold; a form's charset may give them."""
+    """Refuse halves of a surrogate pair, which a form may hold and no answer can."""
     try:
         text.encode()
     except UnicodeEncodeError:

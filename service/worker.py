@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 
-from service import loopback, no_application
+from service import loopback, no_application, own_ports
 
 #: Where the two front doors are; nothing else is bound beyond loopback.
 FRONT_HOST = "OODGATE_FRONT_HOST"
@@ -34,6 +34,7 @@ _REQUEST_ID = (
 
 def apply() -> None:
     """In a Ray worker process."""
+    own_ports.insist()
     if host := os.environ.get(FRONT_HOST):
         loopback.narrow_grpc(host, os.environ[FRONT_GRPC_PORT])
     if os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") == "1":

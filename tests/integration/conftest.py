@@ -28,6 +28,14 @@ def digits_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return bundle
 
 
+@pytest.fixture(scope="session")
+def second_bundle(digits_bundle: Path) -> Path:
+    """Another version of it, all of whose answers differ."""
+    from tests.soak.variant import variant
+
+    return variant(digits_bundle, digits_bundle.with_name("second"))
+
+
 #: The function behind the command, with options that the command has no flags for.
 _SERVE = """
 import json, pathlib, sys

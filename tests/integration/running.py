@@ -143,6 +143,10 @@ class Service:
             timeout=2 * DEADLINE_S,
         )
 
+    def admin_key(self) -> str:
+        """What ``oodgate deploy`` finds in the service's folder."""
+        return next(self.folder.glob(f"oodgate-*/{self.port}.key")).read_text().strip()
+
     def _count(self) -> None:
         with self._lock:
             self.asked += 1

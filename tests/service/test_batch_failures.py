@@ -15,8 +15,8 @@ from service import batcher as module
 from service.batcher import Batched
 from service.errors import DeadlineError
 from service.verdict import Verdict
-from tests.service.fakes import FakePredictor, images
 from tests.service.batching import Gate, batcher, run, scores, started
+from tests.service.fakes import FakePredictor, images
 
 
 def test_a_failing_image_fails_alone() -> None:

@@ -1,6 +1,5 @@
 import asyncio
 import io
-import json
 import logging
 import sys
 from typing import Any, cast
@@ -11,56 +10,50 @@ import pytest
 
 from service.engine import Engine
 from service.errors import INTERNAL, TABLE, Fault, OverloadedError, Status, fault_of
-from service.grpc_api import GrpcFace
-from service.http_api import create_app
-from service.protos import classifier_pb2
+from service.http_errors import respond
+from service.protos import classifier_pb2, oip_pb2
+from tests.service.faces.fakes import LIMITS, Bench, Context, bench, client, over_grpc, stream
+
+CLASSIFY, INFER = "/oodgate.v1.Classifier/Classify", "/inference.GRPCInferenceService/ModelInfer"
+REQUESTS = {CLASSIFY: classifier_pb2.ClassifyRequest(), INFER: oip_pb2.ModelInferRequest()}
 
 
 class _Failing:
     """An engine that fails in one way, whatever is asked."""
 
-    class limits:  # noqa: N801
-        max_body_bytes = 1000
+    limits = LIMITS
 
     def __init__(self, error: Exception) -> None:
         self._error = error
 
-    async def answer(self, protocol: str, read: Any) -> Any:
+    async def answer(self, *_: Any) -> Any:
         raise fault_of(self._error)
 
 
-class _Context:
-    """What a gRPC call can be told."""
-
-    code: grpc.StatusCode | None = None
-    details: str | None = None
-
-    def set_code(self, code: grpc.StatusCode) -> None:
-        self.code = code
-
-    def set_details(self, details: str) -> None:
-        self.details = details
+def _failing(error: Exception) -> Bench:
+    usual = bench()
+    return Bench(cast(Engine, _Failing(error)), usual.tally)
 
 
-def _over_http(error: Exception) -> httpx.Response:
-    async def ask() -> httpx.Response:
-        app = create_app(cast(Engine, _Failing(error)), _no_metrics)
-        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-            return await client.post("/v1/classify", content=b"x")
+def _over_http(error: Exception) -> list[httpx.Response]:
+    async def ask() -> list[httpx.Response]:
+        async with client(_failing(error).app()) as asking:
+            paths = ("/v1/classify", "/v2/models/fake/infer")
+            return [await asking.post(path, content=b"x") for path in paths]
 
     return asyncio.run(ask())
 
 
-def _over_grpc(error: Exception) -> _Context:
-    face, context = GrpcFace(), _Context()
-    face.engine = cast(Engine, _Failing(error))
-    asyncio.run(face.Classify(classifier_pb2.ClassifyRequest(), context))
-    return context
+def _over_grpc(error: Exception) -> list[Context]:
+    return [over_grpc(path, message, _failing(error))[1] for path, message in REQUESTS.items()]
 
 
-async def _no_metrics() -> bytes:
-    raise ConnectionError("10.0.0.7 refused")
+def _in_a_stream(error: Exception) -> Any:
+    async def one() -> Any:
+        yield REQUESTS[INFER]
+
+    (answer,) = asyncio.run(stream(_failing(error).face(), one(), Context()))
+    return answer
 
 
 def _instance(kind: type[Exception]) -> Exception:
@@ -74,24 +67,50 @@ def test_each_row_reads_the_same_through_both_protocols(
     kind: type[Exception], status: Status
 ) -> None:
     error = _instance(kind)
-    response, context = _over_http(error), _over_grpc(error)
-    assert response.status_code == status.http
-    assert response.json() == {"error": str(error), "code": status.code}
-    assert (context.code, context.details) == (status.grpc, str(error))
-    if status.retry_after_s is not None:
-        assert response.headers["retry-after"] == str(status.retry_after_s)
+    for response in _over_http(error):
+        assert response.status_code == status.http
+        assert response.json() == {"error": str(error), "code": status.code}
+        assert response.headers["content-type"] == "application/json"
+        retry = None if status.retry_after_s is None else str(status.retry_after_s)
+        assert response.headers.get("retry-after") == retry
+        assert ("www-authenticate" in response.headers) == (status.http == 401)
+    for context in _over_grpc(error):
+        assert (context.code, context.details) == (status.grpc, str(error))
+    assert _in_a_stream(error).error_message == str(error)
 
 
 def test_an_internal_error_is_logged_and_not_shown(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.ERROR, "oodgate"):
-        response, context = _over_http(KeyError("secret")), _over_grpc(KeyError("secret"))
-    assert response.status_code == 500
-    assert context.code == grpc.StatusCode.INTERNAL
-    for text in (response.text, context.details or ""):
+        responses, contexts = _over_http(KeyError("secret")), _over_grpc(KeyError("secret"))
+        streamed = _in_a_stream(KeyError("secret")).error_message
+    assert {response.status_code for response in responses} == {500}
+    assert {context.code for context in contexts} == {grpc.StatusCode.INTERNAL}
+    texts = [*(r.text for r in responses), *(c.details or "" for c in contexts), streamed]
+    for text in texts:
         assert "secret" not in text
         assert "Traceback" not in text
-    incident = response.json()["error"].rsplit(" ", 1)[-1]
+    incident = responses[0].json()["error"].rsplit(" ", 1)[-1]
     assert any(incident in record.getMessage() for record in caplog.records)
+
+
+def test_what_leaves_a_route_itself_is_no_traceback_either(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A fault of the service outside the engine."""
+
+    async def ask() -> httpx.Response:
+        app = bench().app()
+
+        @app.get("/broken")
+        async def broken() -> None:
+            raise KeyError("secret")
+
+        async with client(app) as asking:
+            return await asking.get("/broken")
+
+    response = asyncio.run(ask())
+    assert (response.status_code, response.json()["code"]) == (500, "internal")
+    assert "secret" not in response.text
 
 
 def test_codes_are_unique_and_narrow_types_come_first() -> None:
@@ -103,27 +122,33 @@ def test_codes_are_unique_and_narrow_types_come_first() -> None:
 
 
 def test_client_errors_never_travel_as_server_errors() -> None:
+    """What is the service's own is what waiting mends, what took too long, and what it lacks."""
+    ours = {
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.UNIMPLEMENTED,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+    }
     for _, status in TABLE:
-        assert (status.http >= 500) == (status.grpc in (grpc.StatusCode.UNAVAILABLE,))
+        assert status.http < 500 or status.grpc in ours
+        assert (status.http == 503) == (status.grpc is grpc.StatusCode.UNAVAILABLE)
+        assert (status.http == 429) == (status.grpc is grpc.StatusCode.RESOURCE_EXHAUSTED)
+
+
+def test_what_is_worth_trying_again_says_when() -> None:
+    for _, status in TABLE:
+        assert (status.retry_after_s is not None) == (status.http in (429, 503))
+
+
+def test_a_connection_whose_body_was_not_read_is_closed() -> None:
+    for _, status in TABLE:
+        closed = respond(Fault(status, "x")).headers.get("connection") == "close"
+        assert closed == (status.http in (408, 413))
 
 
 def test_a_fault_stays_what_it_is() -> None:
     fault = fault_of(OverloadedError())
     assert isinstance(fault, Fault)
     assert fault_of(fault) is fault
-
-
-def test_metrics_without_a_monitor_are_not_ready_and_name_no_address() -> None:
-    async def ask() -> httpx.Response:
-        app = create_app(cast(Engine, _Failing(ValueError())), _no_metrics)
-        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-            return await client.get("/metrics")
-
-    response = asyncio.run(ask())
-    assert response.status_code == 503
-    assert json.loads(response.text)["code"] == "not_ready"
-    assert "10.0.0.7" not in response.text
 
 
 @pytest.mark.filterwarnings("ignore:Using extra keyword arguments on:DeprecationWarning")  # Ray's

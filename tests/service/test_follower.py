@@ -50,7 +50,7 @@ def test_one_refusal_changes_nothing_anywhere() -> None:
         async with fleet(3) as (rollout, replicas):
             before = [replica.models.default for replica in replicas]
             replicas[1].broken[target("2")] = refusal("weights.safetensors: a byte is wrong")
-            with pytest.raises(DeployError, match="digits 2 was refused: weights.*wrong"):
+            with pytest.raises(DeployError, match=r"digits 2 was refused: weights.*wrong"):
                 await rollout.deploy(target("2"))
             assert rollout.plan.serving == (target("1"),)
             assert rollout.plan.staged is None

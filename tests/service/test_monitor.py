@@ -1,12 +1,14 @@
 import asyncio
 import math
 import random
+from dataclasses import replace
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from service import monitor
 from service.monitor import Monitor, Reporter, Tally
+from tests.service.fakes import VERDICT, trace
 
 
 def _samples(text: bytes) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
@@ -40,22 +42,23 @@ def test_deltas_of_many_replicas_add_up_to_what_was_counted() -> None:
     values = [draw.random() for _ in range(500)] + [0.05, 0.0, 1.0]
     tallies = [Tally() for _ in range(3)]
     for i, value in enumerate(values):
-        tallies[i % 3].observe(monitor.P_VALUE, value)
+        tallies[i % 3].observe(monitor.P_VALUE, value, "digits")
         tallies[i % 3].count(monitor.REQUESTS, "http", "ok")
-    samples = _samples(_exposition(*tallies))
+    samples, labels = _samples(_exposition(*tallies)), (("model", "digits"),)
     assert samples["oodgate_requests_total", (("code", "ok"), ("protocol", "http"))] == 503
-    assert samples["oodgate_p_value_count", ()] == 503
-    assert samples["oodgate_p_value_sum", ()] == pytest.approx(math.fsum(values))
+    assert samples["oodgate_p_value_count", labels] == 503
+    assert samples["oodgate_p_value_sum", labels] == pytest.approx(math.fsum(values))
     bounds = monitor.P_VALUE.bounds
     assert bounds is not None
     for bound in bounds:
         below = sum(value <= bound for value in values)
-        assert samples["oodgate_p_value_bucket", (("le", str(float(bound))),)] == below
+        place = (("le", str(float(bound))), *labels)
+        assert samples["oodgate_p_value_bucket", place] == below
 
 
 def test_nan_is_refused() -> None:
     with pytest.raises(ValueError, match="nan"):
-        Tally().observe(monitor.P_VALUE, float("nan"))
+        Tally().observe(monitor.P_VALUE, float("nan"), "digits")
 
 
 def test_a_delta_that_arrives_twice_counts_once() -> None:
@@ -83,7 +86,7 @@ def test_a_monitor_that_answers_late_or_not_at_all_loses_nothing() -> None:
             raise ConnectionError
 
     async def run() -> bytes:
-        reporter = Reporter(tally, unreliable, standing=Tally())
+        reporter = Reporter(tally, unreliable, standing=Tally)
         for _ in range(20):
             tally.count(monitor.SHED)
             await reporter.flush()
@@ -98,7 +101,7 @@ def test_a_graceful_stop_flushes() -> None:
     keeper, tally = Monitor(), Tally()
 
     async def run() -> bytes:
-        reporter = Reporter(tally, keeper.record, standing=Tally(), period_s=3600)
+        reporter = Reporter(tally, keeper.record, standing=Tally, period_s=3600)
         reporter.start()
         tally.count(monitor.SHED, by=3)
         await reporter.stop()
@@ -131,7 +134,7 @@ def test_a_monitor_that_restarts_is_told_the_standing_values_again() -> None:
 
     async def run() -> bytes:
         nonlocal keeper
-        reporter = Reporter(Tally(), send, standing=standing, period_s=0.001)
+        reporter = Reporter(Tally(), send, standing=lambda: standing, period_s=0.001)
         reporter.start()
         await told.wait()
         keeper = second
@@ -142,3 +145,56 @@ def test_a_monitor_that_restarts_is_told_the_standing_values_again() -> None:
 
     labels = (("name", "digits"), ("version", "0123456789ab"))
     assert _samples(asyncio.run(run()))["oodgate_model_info", labels] == 1
+
+
+def test_what_is_served_no_more_is_shown_no_more() -> None:
+    async def run() -> bytes:
+        keeper = Monitor()
+        keeper.served([("digits", "1"), ("letters", "7")])
+        keeper.served([("digits", "2"), ("letters", "7")])
+        return await keeper.exposition()
+
+    samples = _samples(asyncio.run(run()))
+    shown = {labels for name, labels in samples if name == "oodgate_model_info"}
+    assert shown == {
+        (("name", "digits"), ("version", "2")),
+        (("name", "letters"), ("version", "7")),
+    }
+
+
+def test_classes_beyond_the_first_hundred_share_a_name() -> None:
+    labels, tally = [f"class {k}" for k in range(300)], Tally()
+    for index in range(300):
+        name = monitor.class_label(labels, index)
+        assert name == (labels[index] if index < monitor.MAX_CLASSES else "other")
+        verdict = replace(
+            VERDICT, class_index=index, class_label=labels[index], posterior=(0.5,) * 300
+        )
+        monitor.count_verdict(tally, "digits", verdict)
+    counts = {k[1]: n for k, n in tally.values.items() if k[0] == monitor.PREDICTIONS.name}
+    assert len(counts) == monitor.MAX_CLASSES + 1
+    assert counts["digits", "other"] == 200
+
+
+def test_statistics_add_up_by_version_and_are_not_exposed() -> None:
+    tally = Tally()
+    for count in (1, 3):
+        monitor.count_statistics(tally, trace([VERDICT] * count))
+    monitor.count_statistics(tally, trace([], code="bad_image"))
+    monitor.count_statistics(tally, trace([], model=None, code="unknown_model"))
+
+    async def run() -> tuple[dict[tuple[str, ...], int], bytes]:
+        keeper = Monitor()
+        await keeper.record("a", 1, tally)
+        await keeper.record("b", 1, tally)
+        return await keeper.statistics(), await keeper.exposition()
+
+    found, text = asyncio.run(run())
+    assert b"statistics" not in text
+    assert {key[:2] for key in found} == {("digits", "0123456789ab")}
+    entries = {key[2]: value for key, value in found.items()}
+    assert (entries["success_count"], entries["fail_count"], entries["images"]) == (4, 2, 8)
+    for stage, seconds in (("decode", 0.001), ("queue", 0.002), ("forward", 0.003)):
+        assert entries[f"{stage}_count"] == 4
+        assert entries[f"{stage}_ns"] == pytest.approx(4e9 * seconds)
+    assert min(entries["success_ns"], entries["fail_ns"], entries["last_ms"]) > 0

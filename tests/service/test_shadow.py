@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from model.image import UInt8Array
@@ -57,10 +58,11 @@ def test_a_share_is_exact_and_evenly_spread(share: float) -> None:
 
     seen = asyncio.run(run())
     assert seen[0] == 0
-    for so_far in range(1, requests + 1):
-        assert abs(sum(number < so_far for number in seen) - share * so_far) <= 1
-    gaps = {after - before for before, after in zip(seen, seen[1:], strict=False)}
-    assert all(math.floor(1 / share) <= gap <= math.ceil(1 / share) + 1 for gap in gaps)
+    so_far = np.cumsum(np.isin(np.arange(requests), seen))
+    assert np.abs(so_far - share * np.arange(1, requests + 1)).max() <= 1
+    gaps = np.diff(seen)
+    assert gaps.min(initial=requests) >= math.floor(1 / share)
+    assert gaps.max(initial=0) <= math.ceil(1 / share) + 1
 
 
 def test_a_shadow_that_is_busy_is_passed_by() -> None:
@@ -81,7 +83,7 @@ def test_a_shadow_that_is_busy_is_passed_by() -> None:
         return gate.predictor.batches, counted(tally)
 
     batches, counts = asyncio.run(run())
-    assert sum(batches, []) == [*range(MAX_PENDING), 90]
+    assert [n for batch in batches for n in batch] == [*range(MAX_PENDING), 90]
     assert counts == {("2", "accept", "accept", "true"): MAX_PENDING + 1}
 
 

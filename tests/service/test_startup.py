@@ -12,19 +12,20 @@ from service import cluster, processes, startup
 from service.bundle import Bundle
 from service.config import ServiceConfig
 from service.predictor import Predictor
-from service.serve import serve
+from service.serve import Where, serve
 from service.startup import StartupError, check_ports, checked_host, free_ports
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])
-def test_other_hosts_are_refused_unless_insecure(host: str) -> None:
-    with pytest.raises(StartupError, match="put an authenticating proxy in front"):
-        checked_host(host, insecure=False)
-    assert checked_host(host, insecure=True) == host
+def test_other_hosts_are_refused_without_keys_unless_insecure(host: str) -> None:
+    with pytest.raises(StartupError, match="pass --api-keys FILE .* or pass --insecure to let"):
+        checked_host(host, insecure=False, keys=False)
+    assert checked_host(host, insecure=True, keys=False) == host
+    assert checked_host(host, insecure=False, keys=True) == host
 
 
 def test_loopback_is_open() -> None:
-    assert checked_host("localhost", insecure=False) == "127.0.0.1"
+    assert checked_host("localhost", insecure=False, keys=False) == "127.0.0.1"
 
 
 def test_a_busy_port_is_named_with_its_flag() -> None:
@@ -74,14 +75,21 @@ def test_too_few_free_ports_are_a_refusal(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_service_that_cannot_compile_is_refused_before_ray(
-    bundle_dir: Path, monkeypatch: pytest.MonkeyPatch
+    bundle_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CXX", "/nowhere/c++")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     monkeypatch.setattr(cluster, "start_ray", pytest.fail)
     monkeypatch.delitem(sys.modules, "ray", raising=False)
     port, grpc_port = free_ports(2)
     with pytest.raises(StartupError, match=r"^torch.compile on cpu fails \(No working[^\n]*out$"):
-        serve(bundle_dir, port=port, grpc_port=grpc_port, num_gpus=0, options={"compile": True})
+        serve(
+            [bundle_dir],
+            Where(port=port, grpc_port=grpc_port),
+            num_gpus=0,
+            access_log="none",
+            options={"compile": True},
+        )
 
 
 def test_a_replica_that_cannot_compile_says_so_first(
@@ -117,6 +125,6 @@ def test_a_reused_id_is_another_process() -> None:
 
 def test_haproxy_waits_for_a_client_only_a_little_longer_than_the_service(tmp_path: Path) -> None:
     """Its own hour lets half-sent requests hold all of its connections."""
-    config = ServiceConfig(bundle=tmp_path, read_timeout_s=2.5)
-    settings = cluster.environment(config, tmp_path, "127.0.0.1", haproxy=True)
+    config = ServiceConfig(bundles=(tmp_path,), read_timeout_s=2.5)
+    settings = cluster.environment(config, tmp_path, "127.0.0.1", 8001, haproxy=True)
     assert 2.5 < float(settings["RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S"]) < 10

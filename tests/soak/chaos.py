@@ -11,7 +11,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from tests.integration.running import Service
 from tests.soak.expected import Version
 from tests.soak.faces import FACES, Fate
 from tests.soak.memory import named
-from tests.soak.traffic import Counts, Traffic
+from tests.soak.traffic import Traffic
 
 #: A service that is not back by then has a fault.
 BACK_WITHIN_S = 180.0
@@ -45,6 +45,11 @@ class Blow:
     failures: dict[str, int]
     wrong: tuple[str, ...]
 
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """All that must not be."""
+        return self.wrong
+
     def to_dict(self) -> dict[str, Any]:
         return {"what": f"kill {self.part}", **vars(self)}
 
@@ -59,9 +64,7 @@ class Blow:
         )
 
 
-def strike(
-    service: Service, traffic: Traffic, part: str, versions: Sequence[Version], replicas: int
-) -> Blow:
+def strike(service: Service, traffic: Traffic, part: str, replicas: int) -> Blow:
     """Kill one process that plays ``part`` and wait until the service is back."""
     before = traffic.snapshot()
     victims = named(service.process.pid, part)
@@ -126,6 +129,13 @@ class Ending:
     failures: dict[str, int]
     wrong: tuple[str, ...]
 
+    @property
+    def faults(self) -> list[str]:
+        """All that must not be."""
+        ended = [] if self.status == 0 else [f"exit status {self.status}"]
+        lost = [f"{self.lost} answers lost"] if self.lost > 0 else []
+        return [*ended, *lost, *(f"process {pid} is left" for pid in self.left), *self.wrong]
+
     def to_dict(self) -> dict[str, Any]:
         return {"what": "SIGTERM", **vars(self)}
 
@@ -158,20 +168,15 @@ def terminate(
         status = service.process.wait(BACK_WITHIN_S)
         seconds = time.monotonic() - began
     counts = traffic.counts
-    left = [p for p in started | processes.descendants(os.getpid()) if _is_of(p, started)]
     return Ending(
         seconds=round(seconds, 1),
         status=status,
-        left=tuple(str(process.pid) for process in left if processes.alive(process)),
+        left=tuple(str(process.pid) for process in started if processes.alive(process)),
         requests=counts.total,
         lost=_answered_by(log) - logged - counts.of(Fate.ANSWERED),
         failures=counts.failures(),
         wrong=tuple(counts.wrong),
     )
-
-
-def _is_of(process: processes.Process, started: set[processes.Process]) -> bool:
-    return process in started
 
 
 def _answered_by(log: Path) -> int:
@@ -191,22 +196,18 @@ def chaos(
     parts: Sequence[str] = PARTS,
     replicas: int = 2,
     threads: int = 8,
-    say: Callable[[str], None],
-) -> tuple[list[Blow], Counts]:
+) -> Iterator[Blow]:
     """Deploy the second version, then kill ``parts``; whoever starts again serves the second, too.
 
     Raises ``AssertionError`` where the service does not come back.
     """
     first, second = versions
-    blows = []
     ports = (service.port, service.grpc_port)
     _deploy(service, second)
     with Traffic(ports, images, [second], threads=threads) as traffic:
         for part in parts:
-            blows.append(strike(service, traffic, part, versions, replicas))
-            say(str(blows[-1]))
+            yield strike(service, traffic, part, replicas)
     _deploy(service, first)
-    return blows, traffic.counts
 
 
 def _deploy(service: Service, version: Version) -> None:

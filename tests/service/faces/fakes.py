@@ -197,6 +197,13 @@ def png(value: int = 0, size: tuple[int, int] = (4, 4)) -> bytes:
     return out.getvalue()
 
 
+def short(value: object) -> str | None:
+    """The id of a case: what is long or binary is not its own name."""
+    if isinstance(value, bytes | str) and (isinstance(value, bytes) or len(value) > 40):
+        return f"{len(value)} long"
+    return None
+
+
 def client(app: FastAPI, *, raising: bool = False) -> httpx.AsyncClient:
     """``raising``: an exception that leaves the application is one here."""
     transport = httpx.ASGITransport(app, raise_app_exceptions=raising)

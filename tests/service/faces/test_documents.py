@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -131,7 +132,7 @@ def test_requests_and_answers_are_what_the_document_says(document: dict[str, Any
     operation = document["paths"]["/v2/models/{model}/infer"]["post"]
     infer = operation["requestBody"]["content"]["application/json"]["schema"]
     for body in (oip.image_json([png(5)], id="a"), oip.image_json([png()], outputs=[])):
-        check(_json(body.content), infer)
+        check(json.loads(body.content), infer)
     with pytest.raises(jsonschema.ValidationError):
         check({"inputs": []}, infer)
     answer = over_http(lambda c: c.post("/v1/classify", content=png(5)))
@@ -139,12 +140,6 @@ def test_requests_and_answers_are_what_the_document_says(document: dict[str, Any
     responses = document["paths"]["/v1/classify"]["post"]["responses"]
     check(answer.json(), responses["200"]["content"]["application/json"]["schema"])
     check(refusal.json(), responses["400"]["content"]["application/json"]["schema"])
-
-
-def _json(content: bytes) -> Any:
-    import json
-
-    return json.loads(content)
 
 
 def test_docs_need_no_other_server(page: str) -> None:

@@ -1,0 +1,356 @@
+"""The core below the faces: what it admits and refuses, in which order, and what it notes."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from model.image import InputSpec, UInt8Array
+from service import engine as module
+from service import monitor
+from service.access_log import AccessLog
+from service.answer import ModelName
+from service.ask import Ask, Reply
+from service.engine import Engine, Limits, standing
+from service.errors import BadHostError, Fault
+from service.monitor import Tally
+from service.recorder import Recorder
+from service.served import Models, ServedModel
+from service.trace import Trace
+from service.verdict import Verdict
+from tests.service.batching import Gate
+from tests.service.fakes import FakePredictor, images, model, png, runtime
+
+LIMITS = Limits(
+    max_body_bytes=5_000,
+    max_pixels=1_000,
+    max_images=3,
+    max_waiting=2,
+    read_timeout_s=60,
+    queue_timeout_s=60,
+)
+
+
+class Notes(Recorder):
+    """Also remembers the traces."""
+
+    def __init__(self) -> None:
+        super().__init__(Tally())
+        self.traces: list[Trace] = []
+
+    def record(self, trace: Trace, ask: Ask | None) -> None:
+        super().record(trace, ask)
+        self.traces.append(trace)
+
+
+def engine(*served: ServedModel, limits: Limits = LIMITS) -> tuple[Engine, Notes]:
+    notes = Notes()
+    return Engine(models=Models(served or [model()]), limits=limits, recorder=notes), notes
+
+
+async def asked(engine: Engine, ask: Ask, request_id: str = "") -> Reply:
+    async def read() -> Ask:
+        return ask
+
+    return await engine.answer("http", read, lambda ask, reply: reply, request_id)
+
+
+def refused(ask: Ask, at: Engine | None = None) -> Fault:
+    with pytest.raises(Fault) as fault:
+        asyncio.run(asked(at or engine()[0], ask))
+    return fault.value
+
+
+def test_an_answer_names_model_version_labels_and_id() -> None:
+    at, notes = engine(model("a", "1"), model("b", "2"))
+    ask = Ask(images=(png(1), png(2)), model="b", version="2", id="mine", alpha=0.2)
+    reply = asyncio.run(asked(at, ask, "header"))
+    assert (reply.id, reply.model) == ("mine", ModelName(name="b", version="2"))
+    assert reply.labels == at.models.find("b").labels
+    assert [(v.score, v.alpha, v.mode) for v in reply.verdicts] == [(1, 0.2, "2"), (2, 0.2, "2")]
+    (trace,) = notes.traces
+    assert (trace.id, trace.code, trace.protocol, trace.model) == ("mine", "ok", "http", reply.model)
+    assert list(trace.stages) == ["decode", "queue", "forward"]
+    assert sum(trace.stages.values()) <= trace.seconds
+    assert trace.verdicts == reply.verdicts
+
+
+def test_encoded_and_raw_images_get_the_same_answer() -> None:
+    at, _ = engine()
+    for raw in (images(5, 6), images(5, 6).transpose(0, 2, 3, 1)):
+        encoded = asyncio.run(asked(at, Ask(images=(png(5), png(6)))))
+        assert asyncio.run(asked(at, Ask(images=raw))).verdicts == encoded.verdicts
+
+
+@pytest.mark.parametrize(
+    ("own", "header", "expected"),
+    [("own", "header", "own"), ("", "header", "header"), ("", "", "[0-9a-f]{32}")],
+)
+def test_the_id_is_the_caller_s_where_there_is_one(own: str, header: str, expected: str) -> None:
+    at, notes = engine()
+    reply = asyncio.run(asked(at, Ask(images=(png(),), id=own), header))
+    assert re.fullmatch(expected, reply.id)
+    assert notes.traces[0].id == reply.id
+
+
+def test_a_refused_request_keeps_the_id_that_came_first() -> None:
+    at, notes = engine()
+    with pytest.raises(Fault):
+        asyncio.run(asked(at, Ask(images=()), "header"))
+    fault = at.refuse("grpc", BadHostError(), "other")
+    assert [trace.id for trace in notes.traces] == ["header", "other"]
+    assert [trace.code for trace in notes.traces] == ["bad_request", "bad_host"]
+    assert fault.status.code == "bad_host"
+
+
+@pytest.mark.parametrize(
+    ("ask", "code"),
+    [
+        (Ask(images=()), "bad_request"),
+        (Ask(images=images(1)[:0]), "bad_request"),
+        (Ask(images=[b"x"] * 4), "too_many_images"),
+        (Ask(images=images(1, 2, 3, 4)), "too_many_images"),
+        (Ask(images=[bytes(2_000)] * 3), "body_too_large"),
+        (Ask(images=np.zeros((3, 1, 50, 40), np.uint8)), "body_too_large"),
+        (Ask(images=images(1).astype(np.float32)), "bad_shape"),
+        (Ask(images=images(1)[:, :, :3]), "bad_shape"),
+        (Ask(images=[png(size=(50, 50))]), "image_too_large"),
+        (Ask(images=[png(size=(20, 20))] * 3), "image_too_large"),
+        (Ask(images=[png(), b"x"]), "not_an_image"),
+        (Ask(images=[png()], model="b"), "unknown_model"),
+        (Ask(images=[png()], version="2"), "unknown_model"),
+        (Ask(images=[png()], id="x" * 257), "bad_parameter"),
+        (Ask(images=[png()], top_k=0), "bad_parameter"),
+        (Ask(images=[png()], top_k=-(10**400)), "bad_parameter"),
+        (Ask(images=[png()], alpha=0.001), "unsupported_alpha"),
+        *((Ask(images=[png()], alpha=a), "bad_parameter") for a in (0, 1, -1, 2, 1e400, -1e400)),
+        (Ask(images=[png()], alpha=float("nan")), "bad_parameter"),
+        *((Ask(images=[png()], timeout_s=t), "bad_parameter") for t in (0, -1, float("nan"))),
+    ],
+)
+def test_what_cannot_be_answered_is_refused_by_name(ask: Ask, code: str) -> None:
+    predictor = FakePredictor()
+    at, notes = engine(model(predictor=predictor))
+    fault = refused(ask, at)
+    assert fault.status.code == code
+    assert len(fault.message) < 400
+    assert not predictor.batches
+    assert notes.tally.values[monitor.REQUESTS.name, ("http", code)] == 1
+    assert asyncio.run(asked(at, Ask(images=[png(3)]))).verdicts[0].score == 3  # no place is lost
+
+
+def test_limits_are_held_before_anything_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[int] = []
+
+    def counting(images: Sequence[bytes], spec: InputSpec, max_pixels: int) -> UInt8Array:
+        decoded.append(len(images))
+        return real(images, spec, max_pixels)
+
+    real = module.decode_all
+    monkeypatch.setattr(module, "decode_all", counting)
+    at, _ = engine()
+    for ask in (
+        Ask(images=[png()] * 4),
+        Ask(images=[bytes(2_000)] * 3),
+        Ask(images=[png()], alpha=0.001),
+        Ask(images=[png()], alpha=2),
+        Ask(images=[png()], top_k=0),
+        Ask(images=[png()], timeout_s=0),
+        Ask(images=[png()], model="unknown"),
+        Ask(images=[png()], id="x" * 257),
+    ):
+        refused(ask, at)
+    assert not decoded
+    asyncio.run(asked(at, Ask(images=[png()] * 2)))
+    assert decoded == [2]
+
+
+def test_many_images_are_refused_before_their_bytes_are_counted() -> None:
+    """The narrower limit names the remedy."""
+    assert refused(Ask(images=[bytes(2_000)] * 4)).status.code == "too_many_images"
+
+
+def test_places_are_bounded_and_every_end_gives_one_back() -> None:
+    at, notes = engine()
+
+    async def run() -> None:
+        gate = asyncio.Event()
+
+        async def slow() -> Ask:
+            await gate.wait()
+            return Ask(images=[png()])
+
+        def render(ask: Ask, reply: Reply) -> Reply:
+            return reply
+
+        waiting = [asyncio.create_task(at.answer("http", slow, render)) for _ in range(2)]
+        await asyncio.sleep(0)
+        for _ in range(3):
+            with pytest.raises(Fault) as fault:
+                await asked(at, Ask(images=[png()]))
+            assert fault.value.status.code == "overloaded"
+        waiting[0].cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting[0]
+        await asked(at, Ask(images=[png()]))
+        gate.set()
+        await waiting[1]
+
+    asyncio.run(run())
+    values = notes.tally.values
+    assert values[monitor.SHED.name, ()] == 3
+    outcomes = {k[1][1]: n for k, n in values.items() if k[0] == monitor.REQUESTS.name}
+    assert outcomes == {"overloaded": 3, "cancelled": 1, "ok": 2}
+
+
+def test_a_full_queue_of_images_is_shed_as_well() -> None:
+    gate = Gate()
+
+    class Gated(FakePredictor):
+        def __call__(self, images: UInt8Array, alphas: Sequence[float | None]) -> list[Verdict]:
+            return gate(images, alphas)
+
+    at, notes = engine(
+        model(predictor=Gated(), running=runtime(max_batch_size=1, max_waiting=2)),
+        limits=replace(LIMITS, max_waiting=10),
+    )
+
+    async def run() -> None:
+        first = asyncio.create_task(asked(at, Ask(images=images(1, 2, 3))))
+        await gate.entered()
+        assert at.models.waiting() == 2
+        with pytest.raises(Fault) as fault:
+            await asked(at, Ask(images=images(4)))
+        assert fault.value.status.code == "overloaded"
+        gate.open()
+        await first
+        assert at.models.waiting() == 0
+
+    asyncio.run(run())
+    assert notes.tally.values[monitor.SHED.name, ()] == 1
+
+
+def test_the_deadline_is_the_nearer_of_the_caller_s_and_the_service_s(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Clock:
+        monotonic = staticmethod(lambda: 100.0)
+        perf_counter = staticmethod(lambda: 0.0)
+
+    found: list[float | None] = []
+    served = model()
+    classify = served.classify
+
+    async def noting(images: UInt8Array, alpha: float | None, deadline: float | None) -> Any:
+        found.append(deadline)
+        return await classify(images, alpha)
+
+    monkeypatch.setattr(served, "classify", noting)
+    monkeypatch.setattr(module, "time", Clock)
+    at, _ = engine(served)
+    for timeout_s in (None, 5.0, 600.0, float("inf")):
+        asyncio.run(asked(at, Ask(images=[png()], timeout_s=timeout_s)))
+    assert found == [160.0, 105.0, 160.0, 160.0]
+
+
+def test_a_request_that_was_decoded_too_late_is_not_queued(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Clock:
+        now = 0.0
+
+        @classmethod
+        def monotonic(cls) -> float:
+            cls.now += 10
+            return cls.now
+
+        perf_counter = staticmethod(lambda: 0.0)
+
+    monkeypatch.setattr(module, "time", Clock)
+    predictor = FakePredictor()
+    at, _ = engine(model(predictor=predictor))
+    fault = refused(Ask(images=[png()], timeout_s=5), at)
+    assert fault.status.code == "deadline_exceeded"
+    assert not predictor.batches
+
+
+def test_a_failing_render_is_internal_and_counted(caplog: pytest.LogCaptureFixture) -> None:
+    at, notes = engine()
+
+    async def read() -> Ask:
+        return Ask(images=[png()])
+
+    def render(ask: Ask, reply: Reply) -> Reply:
+        raise KeyError("secret")
+
+    with pytest.raises(Fault) as fault:
+        asyncio.run(at.answer("http", read, render))
+    assert fault.value.status.code == "internal"
+    assert "secret" not in fault.value.message
+    assert notes.traces[0].code == "internal"
+
+
+def test_a_request_keeps_the_model_that_it_began_with() -> None:
+    """Whatever is put in its place meanwhile, and however its images are spread over batches."""
+    at, notes = engine(
+        model("a", "0"), model("b", "0"), limits=replace(LIMITS, max_images=9, max_waiting=100)
+    )
+
+    async def ask(number: int) -> None:
+        count = 1 + number % 9
+        reply = await asked(at, Ask(images=images(*range(count)), model="ab"[number % 2]))
+        assert {verdict.mode for verdict in reply.verdicts} == {reply.model.version}
+        assert [verdict.score for verdict in reply.verdicts] == list(range(count))
+
+    async def run() -> None:
+        asking: list[asyncio.Task[None]] = []
+        for number in range(60):
+            asking.append(asyncio.create_task(ask(number)))
+            if number % 3 == 0:
+                at.models.put(model("ab"[number % 2], str(number)))
+            await asyncio.sleep(0)
+        await asyncio.gather(*asking)
+
+    asyncio.run(run())
+    versions = {trace.model.version for trace in notes.traces if trace.model}
+    assert len(versions) > 10
+    for trace in notes.traces:
+        assert trace.model is not None
+        assert {verdict.mode for verdict in trace.verdicts} == {trace.model.version}
+
+
+def test_counters_stand_at_zero_before_the_first_request() -> None:
+    at, _ = engine(model("a"), model("b"))
+    found = standing(at.models)
+    assert set(found.values.values()) == {0}
+    assert (monitor.SHED.name, ()) in found.values
+    for name in "ab":
+        for decision, reason in (
+            ("accept", "none"),
+            ("abstain", "ambiguous"),
+            ("reject", "atypical_input"),
+        ):
+            assert (monitor.DECISIONS.name, (name, decision, reason)) in found.values
+        for label in at.models.find(name).labels:
+            assert (monitor.PREDICTIONS.name, (name, label)) in found.values
+
+
+def test_what_is_answered_is_counted_by_model(tmp_path: Any) -> None:
+    tally = Tally()
+    recorder = Recorder(tally, AccessLog(tmp_path / "log"))
+    at = Engine(models=Models([model("a"), model("b")]), limits=LIMITS, recorder=recorder)
+    for name, numbers in (("a", (1, 2)), ("b", (1,)), ("b", (3, 4, 5))):
+        asyncio.run(asked(at, Ask(images=images(*numbers), model=name)))
+    decided = {k[1]: n for k, n in tally.values.items() if k[0] == monitor.DECISIONS.name}
+    assert decided == {("a", "accept", "none"): 2, ("b", "accept", "none"): 4}
+    p_values = {k[1]: d for k, d in tally.distributions.items() if k[0] == monitor.P_VALUE.name}
+    assert {labels: sum(d.counts) for labels, d in p_values.items()} == {("a",): 2, ("b",): 4}
+    assert tally.values[monitor.STATISTICS.name, ("b", "1", "images")] == 4
+    assert tally.values[monitor.STATISTICS.name, ("b", "1", "success_count")] == 2
+    assert len((tmp_path / "log").read_text().splitlines()) == 3

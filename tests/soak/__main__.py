@@ -1,0 +1,167 @@
+"""The long runs: ``python -m tests.soak {fuzz,soak,swap,chaos}``; a short one of each is a test.
+
+Each starts a service of its own on free loopback ports, prints how it goes, and writes what came of
+it into ``runs/soak.json``. Its exit status is 1 where something is not as it must be.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from service.bundle import Bundle
+from service.catalog import find_bundle
+from tests.bench.record import Record, setting
+from tests.integration.running import Service, serving
+from tests.soak import schema
+from tests.soak.chaos import PARTS, chaos, terminate
+from tests.soak.expected import Version, versions_of
+from tests.soak.fuzz import fuzz
+from tests.soak.pictures import pictures
+from tests.soak.steady_load import soak
+from tests.soak.swap import swapping
+from tests.soak.variant import variant
+
+IMAGES = 100
+
+
+class Result(Protocol):
+    """What one part of a run came to."""
+
+    @property
+    def faults(self) -> Any: ...
+
+    def to_dict(self) -> dict[str, Any]: ...
+
+
+class Run:
+    """A bundle and a second version of it, images, and a folder for what is temporary."""
+
+    def __init__(self, asked: argparse.Namespace, folder: Path) -> None:
+        self.asked = asked
+        self.folder = folder
+        self.bundle = find_bundle(asked.bundle)
+        self.paths = [self.bundle, variant(self.bundle, folder / "second")]
+        self.images = pictures(self.paths, asked.data, IMAGES)
+        self.versions: tuple[Version, ...] = versions_of(self.paths, self.images)
+        self.log = folder / "access.log"
+
+    @contextmanager
+    def service(self, *flags: str) -> Iterator[Service]:
+        """Ready; ended at the end."""
+        say("starting the service")
+        running = serving(self.bundle, "--access-log", str(self.log), *flags)
+        try:
+            running.wait_until_announced()
+            yield running
+        finally:
+            running.close()
+
+
+def run_fuzz(run: Run) -> Iterator[Result]:
+    shape = Bundle.load(run.bundle).spec.shape
+    requests = run.asked.requests
+    if not schema.is_built():
+        say("building the environment of schemathesis")
+        schema.build()
+    with run.service() as service:
+        yield schema.conform(service, run.versions[0], run.folder, examples=run.asked.examples)
+        yield fuzz(
+            service,
+            run.versions[0],
+            run.images,
+            shape,
+            requests=requests,
+            seed=run.asked.seed,
+            settle=requests // 5,
+            say=say,
+        )
+
+
+def run_soak(run: Run) -> Iterator[Result]:
+    with run.service() as service:
+        yield soak(
+            service,
+            run.versions[:1],
+            run.images,
+            share=run.asked.share,
+            seconds=run.asked.seconds,
+            capacity_s=min(20.0, run.asked.seconds / 5),
+            say=say,
+        )
+
+
+def run_swap(run: Run) -> Iterator[Result]:
+    with run.service("--replicas", "2") as service:
+        every_s = run.asked.every
+        rounds = max(1, round(run.asked.seconds / every_s))
+        yield swapping(service, run.versions, run.images, every_s=every_s, rounds=rounds, say=say)
+
+
+def run_chaos(run: Run) -> Iterator[Result]:
+    with run.service("--replicas", "2") as service:
+        yield from chaos(service, run.versions, run.images, parts=run.asked.parts)
+        yield terminate(service, run.images, run.versions, run.log)
+
+
+RUNS = {"fuzz": run_fuzz, "soak": run_soak, "swap": run_swap, "chaos": run_chaos}
+
+
+def say(line: str) -> None:
+    print(line, flush=True)
+
+
+def main() -> None:
+    asked = _parser().parse_args()
+    results = []
+    with tempfile.TemporaryDirectory() as folder:
+        run = Run(asked, Path(folder))
+        settings = {**setting(quick=False, seed=asked.seed), "asked": _shown(asked)}
+
+        def kept() -> Iterator[Result]:
+            for result in RUNS[asked.run](run):
+                results.append(result)
+                yield result
+
+        Record(asked.out).measure(asked.run, settings, kept())
+    faults = sum(len(result.faults) for result in results)
+    say(f"{asked.run}: {faults} faults; {asked.out}")
+    sys.exit(1 if faults else 0)
+
+
+def _shown(asked: argparse.Namespace) -> dict[str, Any]:
+    return {name: value for name, value in vars(asked).items() if name != "out"}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
+    runs = parser.add_subparsers(dest="run", required=True)
+    for name, what in (
+        ("fuzz", "hostile and broken requests: no 5xx, no hang, memory flat"),
+        ("soak", "minutes at a share of the capacity: no error, memory flat"),
+        ("swap", "deployments under load: no request failed, none mixed"),
+        ("chaos", "processes killed under load: back by itself, no wrong verdict"),
+    ):
+        own = runs.add_parser(name, help=what)
+        own.add_argument("--bundle", default="fashion-mnist", help="BUNDLE that is served")
+        own.add_argument("--data", help="DATA of the images that are asked about; default: drawn")
+        own.add_argument("--seed", type=int, default=0)
+        own.add_argument("--out", type=Path, default=Path("runs/soak.json"))
+        if name in ("soak", "swap"):
+            own.add_argument("--seconds", type=float, default=600.0)
+    fuzzing, soaking, swaps, killing = (runs.choices[name] for name in RUNS)
+    fuzzing.add_argument("--requests", type=int, default=20_000)
+    fuzzing.add_argument("--examples", type=int, default=100, help="of schemathesis, an operation")
+    soaking.add_argument("--share", type=float, default=0.7, help="of the measured capacity")
+    swaps.add_argument("--every", type=float, default=20.0, help="seconds between deployments")
+    killing.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    return parser
+
+
+if __name__ == "__main__":
+    main()
