@@ -6,6 +6,7 @@ pass a dict.) Processes, ports and signals are in ``serve.py``.
 """
 
 import asyncio
+import contextlib
 import hashlib
 import logging
 import sys
@@ -39,6 +40,9 @@ from service.served import Models, Runtime, ServedModel
 
 #: Places beyond the admitted requests, so that refusals, probes and scrapes are answered as well.
 SPARE_PLACES = 64
+
+#: How long a replica that stops tries to tell the Monitor.
+FAREWELL_S = 1.0
 
 _MONITOR: dict[str, Any] = {
     "num_replicas": 1,
@@ -149,7 +153,9 @@ class Gateway(GrpcFace, InferenceFace):
         if self._reporter is not None:  # else the replica never came up
             await self._follower.stop()
             await self._reporter.stop()
-            await self._monitor.forget.remote(self._follower.replica)
+            with contextlib.suppress(Exception):  # when all ends, the Monitor may have gone first
+                async with asyncio.timeout(FAREWELL_S):
+                    await self._monitor.forget.remote(self._follower.replica)
 
     async def _send(self, source: str, number: int, delta: Tally) -> None:
         await self._monitor.record.remote(source, number, delta)

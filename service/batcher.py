@@ -110,6 +110,8 @@ class Batcher:
         too much waits already, ``DeadlineError`` when its time has come and gone, and what the
         model raises on these images.
         """
+        if not len(images):
+            raise ValueError("no image was submitted: expected at least one")
         if self._waiting and self._waiting + len(images) > self._max_waiting:
             raise OverloadedError
         loop = asyncio.get_running_loop()

@@ -97,6 +97,8 @@ def _digests(keys: Iterable[str], place: str) -> frozenset[bytes]:
     stripped = [key.strip() for key in keys]
     found = [key for key in stripped if key]
     for key in found:
+        if not (key.isascii() and key.isprintable()):
+            raise KeysError(f"{place} has a key that no header can carry: expected plain ASCII")
         if len(key) < MIN_LENGTH:
             raise KeysError(
                 f"{place} has a key of {len(key)} characters: expected at least {MIN_LENGTH}"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from model.image import UInt8Array
+from model.image import UInt8Array, checked_pixels
 from service import monitor
 from service.errors import fault_of
 from service.monitor import Tally
@@ -54,7 +54,8 @@ class Shadows:
         name = shadow.model.name
         try:
             shadow.model.check_alpha(alpha)
-            batched = await shadow.model.classify(images, alpha)
+            fitting = checked_pixels(images, shadow.model.spec)
+            batched = await shadow.model.classify(fitting, alpha)
             for ours, theirs in zip(live, batched.verdicts, strict=True):
                 same = "true" if ours.class_label == theirs.class_label else "false"
                 decisions = (ours.decision.value, theirs.decision.value)

@@ -6,6 +6,8 @@ from typing import Any
 
 from service.oip.tensors import INPUTS, OUTPUTS
 
+_BINARY = {"type": "string", "format": "binary"}
+
 _SCALARS = {
     "type": "object",
     "additionalProperties": {
@@ -81,7 +83,7 @@ def path_parameters(path: str) -> list[dict[str, Any]]:
 
 
 def infer_operation(parameters: list[dict[str, Any]]) -> dict[str, Any]:
-    """Body and headers of an inference request."""
+    """Body and headers of an inference request; its answer is binary where that was asked for."""
     length = {
         "name": "Inference-Header-Content-Length",
         "in": "header",
@@ -94,7 +96,8 @@ def infer_operation(parameters: list[dict[str, Any]]) -> dict[str, Any]:
             "required": True,
             "content": {
                 "application/json": {"schema": INFER_REQUEST},
-                "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+                "application/octet-stream": {"schema": _BINARY},
             },
         },
+        "responses": {"200": {"content": {"application/octet-stream": {"schema": _BINARY}}}},
     }

@@ -119,9 +119,7 @@ def test_several_writers_share_a_file(tmp_path: Path) -> None:
         for number in range(50):
             log.write(trace([VERDICT] * 64, id=f"{name}-{number}"))
 
-    threads = [
-        threading.Thread(target=write, args=(log, str(i))) for i, log in enumerate(logs)
-    ]
+    threads = [threading.Thread(target=write, args=(log, str(i))) for i, log in enumerate(logs)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -79,6 +79,6 @@ def test_a_link_in_the_place_of_the_key_is_replaced(runtime: Path, tmp_path: Pat
 
 def test_a_place_that_cannot_be_written_is_worded(runtime: Path) -> None:
     runtime.write_text("a file")
-    with pytest.raises(StartupError, match="the admin key cannot be kept: .*File exists"):
+    with pytest.raises(StartupError, match=r"the admin key cannot be kept: .*File exists"):
         admin_key.create(8000)
     assert admin_key.find(8000) is None

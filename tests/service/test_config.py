@@ -96,4 +96,4 @@ def test_nothing_is_open_or_kept_unless_it_is_asked_for() -> None:
 
 def test_a_configuration_is_fixed() -> None:
     with pytest.raises(ValidationError, match="frozen"):
-        ServiceConfig(bundles=(BUNDLE,)).replicas = 2  # type: ignore[misc]
+        ServiceConfig(bundles=(BUNDLE,)).replicas = 2

@@ -1,4 +1,4 @@
-"""The core below the faces: what it admits and refuses, in which order, and what it notes."""
+"""The core below the faces: what it answers and refuses, in which order, and what it notes."""
 
 from __future__ import annotations
 
@@ -6,65 +6,24 @@ import asyncio
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from model.image import InputSpec, UInt8Array
+from model.image import InputSpec, UInt8Array, decode_all
 from service import engine as module
 from service import monitor
 from service.access_log import AccessLog
 from service.answer import ModelName
 from service.ask import Ask, Reply
-from service.engine import Engine, Limits, standing
+from service.engine import Engine, standing
 from service.errors import BadHostError, Fault
 from service.monitor import Tally
 from service.recorder import Recorder
-from service.served import Models, ServedModel
-from service.trace import Trace
-from service.verdict import Verdict
-from tests.service.batching import Gate
-from tests.service.fakes import FakePredictor, images, model, png, runtime
-
-LIMITS = Limits(
-    max_body_bytes=5_000,
-    max_pixels=1_000,
-    max_images=3,
-    max_waiting=2,
-    read_timeout_s=60,
-    queue_timeout_s=60,
-)
-
-
-class Notes(Recorder):
-    """Also remembers the traces."""
-
-    def __init__(self) -> None:
-        super().__init__(Tally())
-        self.traces: list[Trace] = []
-
-    def record(self, trace: Trace, ask: Ask | None) -> None:
-        super().record(trace, ask)
-        self.traces.append(trace)
-
-
-def engine(*served: ServedModel, limits: Limits = LIMITS) -> tuple[Engine, Notes]:
-    notes = Notes()
-    return Engine(models=Models(served or [model()]), limits=limits, recorder=notes), notes
-
-
-async def asked(engine: Engine, ask: Ask, request_id: str = "") -> Reply:
-    async def read() -> Ask:
-        return ask
-
-    return await engine.answer("http", read, lambda ask, reply: reply, request_id)
-
-
-def refused(ask: Ask, at: Engine | None = None) -> Fault:
-    with pytest.raises(Fault) as fault:
-        asyncio.run(asked(at or engine()[0], ask))
-    return fault.value
+from service.served import Models
+from tests.service.asking import LIMITS, asked, engine, refused
+from tests.service.fakes import FakePredictor, images, model, png
 
 
 def test_an_answer_names_model_version_labels_and_id() -> None:
@@ -75,7 +34,12 @@ def test_an_answer_names_model_version_labels_and_id() -> None:
     assert reply.labels == at.models.find("b").labels
     assert [(v.score, v.alpha, v.mode) for v in reply.verdicts] == [(1, 0.2, "2"), (2, 0.2, "2")]
     (trace,) = notes.traces
-    assert (trace.id, trace.code, trace.protocol, trace.model) == ("mine", "ok", "http", reply.model)
+    assert (trace.id, trace.code, trace.protocol, trace.model) == (
+        "mine",
+        "ok",
+        "http",
+        reply.model,
+    )
     assert list(trace.stages) == ["decode", "queue", "forward"]
     assert sum(trace.stages.values()) <= trace.seconds
     assert trace.verdicts == reply.verdicts
@@ -150,9 +114,8 @@ def test_limits_are_held_before_anything_is_decoded(monkeypatch: pytest.MonkeyPa
 
     def counting(images: Sequence[bytes], spec: InputSpec, max_pixels: int) -> UInt8Array:
         decoded.append(len(images))
-        return real(images, spec, max_pixels)
+        return decode_all(images, spec, max_pixels)
 
-    real = module.decode_all
     monkeypatch.setattr(module, "decode_all", counting)
     at, _ = engine()
     for ask in (
@@ -174,110 +137,6 @@ def test_limits_are_held_before_anything_is_decoded(monkeypatch: pytest.MonkeyPa
 def test_many_images_are_refused_before_their_bytes_are_counted() -> None:
     """The narrower limit names the remedy."""
     assert refused(Ask(images=[bytes(2_000)] * 4)).status.code == "too_many_images"
-
-
-def test_places_are_bounded_and_every_end_gives_one_back() -> None:
-    at, notes = engine()
-
-    async def run() -> None:
-        gate = asyncio.Event()
-
-        async def slow() -> Ask:
-            await gate.wait()
-            return Ask(images=[png()])
-
-        def render(ask: Ask, reply: Reply) -> Reply:
-            return reply
-
-        waiting = [asyncio.create_task(at.answer("http", slow, render)) for _ in range(2)]
-        await asyncio.sleep(0)
-        for _ in range(3):
-            with pytest.raises(Fault) as fault:
-                await asked(at, Ask(images=[png()]))
-            assert fault.value.status.code == "overloaded"
-        waiting[0].cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await waiting[0]
-        await asked(at, Ask(images=[png()]))
-        gate.set()
-        await waiting[1]
-
-    asyncio.run(run())
-    values = notes.tally.values
-    assert values[monitor.SHED.name, ()] == 3
-    outcomes = {k[1][1]: n for k, n in values.items() if k[0] == monitor.REQUESTS.name}
-    assert outcomes == {"overloaded": 3, "cancelled": 1, "ok": 2}
-
-
-def test_a_full_queue_of_images_is_shed_as_well() -> None:
-    gate = Gate()
-
-    class Gated(FakePredictor):
-        def __call__(self, images: UInt8Array, alphas: Sequence[float | None]) -> list[Verdict]:
-            return gate(images, alphas)
-
-    at, notes = engine(
-        model(predictor=Gated(), running=runtime(max_batch_size=1, max_waiting=2)),
-        limits=replace(LIMITS, max_waiting=10),
-    )
-
-    async def run() -> None:
-        first = asyncio.create_task(asked(at, Ask(images=images(1, 2, 3))))
-        await gate.entered()
-        assert at.models.waiting() == 2
-        with pytest.raises(Fault) as fault:
-            await asked(at, Ask(images=images(4)))
-        assert fault.value.status.code == "overloaded"
-        gate.open()
-        await first
-        assert at.models.waiting() == 0
-
-    asyncio.run(run())
-    assert notes.tally.values[monitor.SHED.name, ()] == 1
-
-
-def test_the_deadline_is_the_nearer_of_the_caller_s_and_the_service_s(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    class Clock:
-        monotonic = staticmethod(lambda: 100.0)
-        perf_counter = staticmethod(lambda: 0.0)
-
-    found: list[float | None] = []
-    served = model()
-    classify = served.classify
-
-    async def noting(images: UInt8Array, alpha: float | None, deadline: float | None) -> Any:
-        found.append(deadline)
-        return await classify(images, alpha)
-
-    monkeypatch.setattr(served, "classify", noting)
-    monkeypatch.setattr(module, "time", Clock)
-    at, _ = engine(served)
-    for timeout_s in (None, 5.0, 600.0, float("inf")):
-        asyncio.run(asked(at, Ask(images=[png()], timeout_s=timeout_s)))
-    assert found == [160.0, 105.0, 160.0, 160.0]
-
-
-def test_a_request_that_was_decoded_too_late_is_not_queued(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    class Clock:
-        now = 0.0
-
-        @classmethod
-        def monotonic(cls) -> float:
-            cls.now += 10
-            return cls.now
-
-        perf_counter = staticmethod(lambda: 0.0)
-
-    monkeypatch.setattr(module, "time", Clock)
-    predictor = FakePredictor()
-    at, _ = engine(model(predictor=predictor))
-    fault = refused(Ask(images=[png()], timeout_s=5), at)
-    assert fault.status.code == "deadline_exceeded"
-    assert not predictor.batches
 
 
 def test_a_failing_render_is_internal_and_counted(caplog: pytest.LogCaptureFixture) -> None:
@@ -341,7 +200,7 @@ def test_counters_stand_at_zero_before_the_first_request() -> None:
             assert (monitor.PREDICTIONS.name, (name, label)) in found.values
 
 
-def test_what_is_answered_is_counted_by_model(tmp_path: Any) -> None:
+def test_what_is_answered_is_counted_by_model(tmp_path: Path) -> None:
     tally = Tally()
     recorder = Recorder(tally, AccessLog(tmp_path / "log"))
     at = Engine(models=Models([model("a"), model("b")]), limits=LIMITS, recorder=recorder)

@@ -12,7 +12,8 @@ from service.engine import Engine
 from service.errors import INTERNAL, TABLE, Fault, OverloadedError, Status, fault_of
 from service.http_errors import respond
 from service.protos import classifier_pb2, oip_pb2
-from tests.service.faces.fakes import LIMITS, Bench, Context, bench, client, over_grpc, stream
+from tests.service.faces.asking import Context, client, over_grpc, stream
+from tests.service.faces.fakes import LIMITS, Bench, bench
 
 CLASSIFY, INFER = "/oodgate.v1.Classifier/Classify", "/inference.GRPCInferenceService/ModelInfer"
 REQUESTS = {CLASSIFY: classifier_pb2.ClassifyRequest(), INFER: oip_pb2.ModelInferRequest()}

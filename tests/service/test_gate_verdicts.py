@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import httpx
 import numpy as np
 import pytest
 from google.protobuf.json_format import MessageToDict
@@ -19,17 +17,19 @@ from model.scoring import Scores, score
 from service.answer import ModelName
 from service.bundle import Bundle
 from service.cli.calibrate import calibrate
-from service.engine import Engine, Item, Limits, Outcome
-from service.grpc_api import GrpcFace
-from service.http_api import create_app
+from service.engine import Engine
+from service.monitor import Tally
 from service.predictor import Predictor
 from service.protos import classifier_pb2
+from service.recorder import Recorder
+from service.served import Models, ServedModel
 from service.verdict import Decision
+from tests.service.faces.asking import over_grpc, over_http
+from tests.service.faces.fakes import LIMITS, Bench
+from tests.service.fakes import runtime
 from train.data import open_data
 from train.images import load_images
 from train.progress import watch
-
-LIMITS = Limits(max_body_bytes=5000, max_pixels=10_000, max_waiting=4, read_timeout_s=30)
 
 
 @pytest.fixture(scope="module")
@@ -98,30 +98,17 @@ def test_a_score_that_is_no_number_is_a_stranger(
 
 def faces(bundle: Bundle, image: bytes) -> tuple[dict[str, object], dict[str, object]]:
     """The answers to one image over HTTP and over gRPC, as one dictionary each."""
-
-    async def submit(item: Item) -> Outcome:
-        return (await engine.infer([item]))[0]
-
+    recorder = Recorder(Tally())
     name = ModelName(name=bundle.name, version=bundle.version)
-    engine = Engine(predictor=Predictor(bundle), model=name, limits=LIMITS, submit=submit)
-    face = GrpcFace()
-    face.engine = engine
-
-    async def ask() -> tuple[dict[str, object], dict[str, object]]:
-        transport = httpx.ASGITransport(create_app(engine, _no_metrics))
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-            response = await client.post("/v1/classify?id=x", content=image)
-        message = await face.Classify(classifier_pb2.ClassifyRequest(image=image, id="x"), None)
-        over_grpc = MessageToDict(
-            message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
-        )
-        return response.json(), over_grpc
-
-    return asyncio.run(ask())
-
-
-async def _no_metrics() -> bytes:
-    return b""
+    served = ServedModel(Predictor(bundle), name, runtime(), recorder.batch)
+    engine = Engine(models=Models([served]), limits=LIMITS, recorder=recorder)
+    at = Bench(engine, recorder.tally)
+    response = over_http(lambda c: c.post("/v1/classify?id=x", content=image), at)
+    request = classifier_pb2.ClassifyRequest(image=image, id="x")
+    message, _ = over_grpc("/oodgate.v1.Classifier/Classify", request, at)
+    return response.json(), MessageToDict(
+        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    )
 
 
 @pytest.mark.parametrize("mode", ["marginal", "predicted_class"])

@@ -18,7 +18,7 @@ MESSAGES_ONLY = "oip"
 def test_generated_code_is_what_the_proto_gives(tmp_path: Path) -> None:
     committed = ROOT / "service/protos"
     for proto in committed.glob("*.proto"):
-        kinds = ("python", "pyi") if proto.stem == MESSAGES_ONLY else ("python", "pyi", "grpc_python")
+        kinds = ["python", "pyi"] + ["grpc_python"] * (proto.stem != MESSAGES_ONLY)
         outputs = [f"--{kind}_out={tmp_path}" for kind in kinds]
         command = [sys.executable, "-m", "grpc_tools.protoc", "-I.", *outputs]
         subprocess.run([*command, f"service/protos/{proto.name}"], cwd=ROOT, check=True)
@@ -30,11 +30,11 @@ def test_generated_code_is_what_the_proto_gives(tmp_path: Path) -> None:
 
 def test_messages_of_the_open_inference_protocol_have_a_package_of_their_own() -> None:
     """A stock client in the same process registers its own messages in ``inference``."""
-    assert oip_pb2.DESCRIPTOR.package == "oodgate.oip"
+    assert oip_pb2.DESCRIPTOR.package == "oodgate.oip.v2"
     assert not oip_pb2.DESCRIPTOR.services_by_name
     (service,) = open_inference_pb2.DESCRIPTOR.services_by_name.values()
     assert service.full_name == "inference.GRPCInferenceService"
     assert not open_inference_pb2.DESCRIPTOR.message_types_by_name
     for method in service.methods:
         for message in (method.input_type, method.output_type):
-            assert message.full_name.startswith("oodgate.oip.")
+            assert message.full_name.startswith("oodgate.oip.v2.")

@@ -158,4 +158,3 @@ def test_nothing_is_done_without_a_shadow() -> None:
         assert not tally
 
     asyncio.run(run())
-

@@ -18,7 +18,7 @@ from service.startup import StartupError, check_ports, checked_host, free_ports
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])
 def test_other_hosts_are_refused_without_keys_unless_insecure(host: str) -> None:
-    with pytest.raises(StartupError, match="pass --api-keys FILE .* or pass --insecure to let"):
+    with pytest.raises(StartupError, match=r"pass --api-keys FILE .* or pass --insecure to let"):
         checked_host(host, insecure=False, keys=False)
     assert checked_host(host, insecure=True, keys=False) == host
     assert checked_host(host, insecure=False, keys=True) == host

@@ -1,137 +1,61 @@
-"""What is changed in Serve's HAProxy configuration; a Ray that words it otherwise is noticed."""
+"""What is changed in Ray Serve's workers, without starting any."""
 
 from __future__ import annotations
 
-import re
-from typing import Any
+import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
-from grpc.aio import _server
 
-from service import loopback, worker
-from service.worker import ERROR_FILE, FRONT_GRPC_PORT, FRONT_HOST, TLS_PEM, rewritten
+from service import no_application, worker
 
-HTTP = "bind {{ config.frontend_host }}:{{ config.frontend_port }}"
-GRPC = "bind {{ config.grpc_frontend_host }}:{{ config.grpc_frontend_port }} proto h2"
+ROOT = Path(__file__).resolve().parents[2]
+
+#: Two servers that ask for a port of their own in Serve's words; in a process that ends with it.
+TWO_ON_ONE_PORT = """
+import asyncio, sys, grpc
+from service import own_ports
+if sys.argv[1] == "own":
+    own_ports.insist()
+async def main():
+    first, second = (grpc.aio.server(options=[("grpc.so_reuseport", "0")]) for _ in range(2))
+    port = first.add_insecure_port("127.0.0.1:0")
+    await first.start()
+    try:
+        second.add_insecure_port(f"127.0.0.1:{port}")
+        print("shared")
+    except RuntimeError:
+        print("refused")
+    await first.stop(None)
+asyncio.run(main())
+"""
 
 
-@pytest.fixture(scope="module")
-def template() -> str:
+@pytest.mark.parametrize(("as_serve_does", "outcome"), [("as is", "shared"), ("own", "refused")])
+def test_a_grpc_port_belongs_to_one_server(as_serve_does: str, outcome: str) -> None:
+    """The first case is what Serve does by itself: once it does not, the change can go."""
+    command = [sys.executable, "-c", TWO_ON_ONE_PORT, as_serve_does]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == outcome
+
+
+def test_haproxy_without_an_application_is_not_ready() -> None:
     templates = pytest.importorskip("ray.serve._private.haproxy_templates")
-    found: str = templates.HAPROXY_CONFIG_TEMPLATE
-    return found
-
-
-def binds(template: str) -> list[str]:
-    return re.findall(r"^ *(bind .*)$", template, re.MULTILINE)
-
-
-def changed(before: str, after: str) -> tuple[set[str], set[str]]:
-    """Lines that went and lines that came."""
-    old, new = set(before.splitlines()), set(after.splitlines())
-    return {line.strip() for line in old - new}, {line.strip() for line in new - old}
-
-
-def test_serve_binds_what_is_known_here(template: str) -> None:
-    assert sorted(binds(template)) == sorted(
-        [HTTP, GRPC, "bind :{{ config.metrics_port }}", "bind *:{{ config.stats_port }}"]
-    )
-
-
-def test_serve_has_the_places_that_are_rewritten(template: str) -> None:
-    assert template.count("{{ healthz_rules|safe }}") == 1
-    for status in (502, 503, 504):
-        assert template.count(f"errorfile {status} {{{{ config.error_file_path }}}}") == 1
-    assert template.count("errorfile") == 3
-
-
-def test_only_the_request_id_is_looked_at_unless_asked_for_more(template: str) -> None:
-    gone, come = changed(template, rewritten(template, {}))
-    assert gone == set()
-    (rule,) = come
-    assert rule == (
-        "http-request del-header x-request-id unless { req.hdr(x-request-id) -m reg "
-        "^[!-~]{1,256}$ }"
-    )
-
-
-def test_the_request_id_is_looked_at_before_any_other_rule(template: str) -> None:
-    found = rewritten(template, {})
-    rule = found.index("http-request del-header x-request-id")
-    assert rule < found.index("{{ healthz_rules|safe }}")
-    assert found.index("frontend http_frontend") < rule < found.index("frontend grpc_frontend")
-
-
-def test_both_front_ends_speak_tls(template: str) -> None:
-    found = binds(rewritten(template, {TLS_PEM: "/run/tls.pem"}))
-    assert f"{HTTP} ssl crt /run/tls.pem alpn h2,http/1.1" in found
-    assert f"{GRPC} ssl crt /run/tls.pem alpn h2" in found
-    assert sum("ssl" in bind for bind in found) == 2
-
-
-def test_every_error_of_haproxy_is_ours(template: str) -> None:
-    found = rewritten(template, {ERROR_FILE: "/run/error.http"})
-    for status in (502, 503, 504):
-        assert f"errorfile {status} /run/error.http\n" in found
-    assert "errorfile 503 {{" not in found
-
-
-@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "192.0.2.1"])
-@pytest.mark.parametrize("tls", [{}, {TLS_PEM: "/run/tls.pem"}])
-def test_only_the_front_doors_leave_loopback(host: str, tls: dict[str, str], template: str) -> None:
-    found = binds(rewritten(template, {FRONT_HOST: host, FRONT_GRPC_PORT: "8001", **tls}))
-    doors = {bind for bind in found if "frontend_port" in bind}
-    assert len(doors) == 2
-    assert all(bind.startswith(f"bind {host}:") for bind in doors)
-    rest = set(found) - doors
-    assert rest == {
-        "bind 127.0.0.1:{{ config.metrics_port }}",
-        "bind 127.0.0.1:{{ config.stats_port }}",
-    }
-
-
-def test_all_changes_go_together(template: str) -> None:
-    environment = {FRONT_HOST: "127.0.0.1", TLS_PEM: "/t", ERROR_FILE: "/e"}
-    found = rewritten(template, environment)
-    assert sum("ssl crt /t" in bind for bind in binds(found)) == 2
-    assert found.count(" /e\n") == 3
-    assert "bind 127.0.0.1:{{ config.frontend_port }} ssl crt /t alpn h2,http/1.1" in found
-    assert "del-header x-request-id" in found
-
-
-def test_a_proxy_that_knows_no_application_says_that_it_is_not_ready(template: str) -> None:
-    assert template.count("http-request return status 404 ") == 1
-    assert template.count("hdr grpc-status 5 ") == 2
-    found = rewritten(template, {ERROR_FILE: "/run/error.http"})
+    template = templates.HAPROXY_CONFIG_TEMPLATE
+    assert "status 404" in template
+    assert "grpc-status 5" in template
+    found = worker.rewritten(template, {worker.ERROR_FILE: "/errors"})
     assert "status 404" not in found
-    assert found.count("http-request deny deny_status 503") == 1
-    assert "hdr grpc-status 5 " not in found
+    assert "grpc-status 5" not in found
+    assert "deny_status 503" in found
+    assert found.count("errorfile 503 /errors") == 1
+    assert found.count(no_application.TEXT) == 2
 
 
-def test_the_rewritten_template_is_the_one_that_serve_reads(
-    template: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    templates = pytest.importorskip("ray.serve._private.haproxy_templates")
-    monkeypatch.setattr(templates, "HAPROXY_CONFIG_TEMPLATE", template)
-    monkeypatch.setenv(ERROR_FILE, "/run/error.http")
-    worker._rewrite_haproxy()
-    assert "errorfile 503 /run/error.http" in templates.HAPROXY_CONFIG_TEMPLATE
-
-
-@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
-def test_only_the_front_door_of_grpc_leaves_loopback(
-    host: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    bound: list[str] = []
-
-    def bind(self: Any, address: str) -> int:
-        bound.append(address)
-        return 1
-
-    monkeypatch.setattr(_server.Server, "add_insecure_port", bind)
-    loopback.narrow_grpc(host, "8001")
-    for address in ("[::]:8001", "[::]:40000", "[::]:0", "127.0.0.1:9", "[::]:80011"):
-        assert _server.Server.add_insecure_port(None, address) == 1
-    assert bound == [
-        *(f"{host}:8001", "127.0.0.1:40000", "127.0.0.1:0", "127.0.0.1:9", "127.0.0.1:80011")
-    ]
+def test_the_answer_for_haproxy_is_whole() -> None:
+    head, _, body = no_application.HTTP_ANSWER.partition("\r\n\r\n")
+    assert head.startswith("HTTP/1.1 503 ")
+    assert f"Content-Length: {len(body)}" in head
+    assert json.loads(body) == no_application.BODY

@@ -23,7 +23,7 @@ from tests.bench.record import Record, setting
 from tests.bench.service.environments import NAMES, PEERS, python_of
 from tests.bench.service.figures import Figure, table
 from tests.bench.service.raw import Raw, generated_images, split_images
-from tests.bench.service.rows import ROWS, Plan
+from tests.bench.service.rows import DEFAULT, ROWS, Plan
 
 DEFAULT_OUT = Path("runs/bench/service.json")
 IMAGES = 512
@@ -37,7 +37,7 @@ def main() -> None:
     args = _arguments()
     torch.set_num_threads(args.threads)
     bundle = find_bundle(args.bundle, None).resolve()
-    if "peers" in args.rows:
+    if {"peers", "tuning"} & {*args.rows}:
         for name in NAMES:
             python_of(name)
     made = generated_images(bundle, IMAGES, args.seed) if args.test is None else None
@@ -72,7 +72,7 @@ def _setting(args: argparse.Namespace, pace: Pace) -> dict[str, object]:
 
 
 def _version(name: str) -> str:
-    lines = (PEERS / f"{name}.txt").read_text().splitlines()
+    lines = (PEERS / name / "requirements.txt").read_text().splitlines()
     return next(line for line in lines if line.startswith(f"{name}=="))
 
 
@@ -87,7 +87,7 @@ def _arguments() -> argparse.Namespace:
     add = parser.add_argument
     add("--bundle", default="fashion-mnist", help="a path or the name of a bundle that ships")
     add("--test", metavar="DATA", help="images to send, e.g. test.parquet; else generated noise")
-    add("--rows", nargs="+", choices=ROWS, default=[*ROWS], help="which; default: all")
+    add("--rows", nargs="+", choices=ROWS, default=DEFAULT, help="which; default: all but tuning")
     add(
         "--threads",
         type=int,

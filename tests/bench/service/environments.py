@@ -1,8 +1,9 @@
 """The peers' environments, ``.venv/peers/NAME``: ``python -m tests.bench.service.environments``.
 
-Each peer has the exact packages of ``peers/NAME.txt`` in an environment of its own. What is heavy
-and the same for all, such as torch, is not installed again: the main environment's packages stand
-at the end of the peer's path, where they are found only if the peer brings no such package itself.
+Each peer has the exact packages of ``peers/NAME/requirements.txt`` in an environment of its own.
+What is heavy and the same for all, such as torch, is not installed again: the main environment's
+packages stand at the end of the peer's path, where they are found only if the peer brings no such
+package itself.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ NAMES = ("fastapi", "litserve", "mlserver")
 
 def python_of(name: str) -> Path:
     """The peer's interpreter; its environment is built if it is missing or out of date."""
-    folder, requirements = HOME / name, PEERS / f"{name}.txt"
+    folder, requirements = HOME / name, PEERS / name / "requirements.txt"
     stamp, wanted = folder / ".done", _fingerprint(requirements)
     python = folder / "bin" / "python"
     if not stamp.exists() or stamp.read_text() != wanted:

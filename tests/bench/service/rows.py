@@ -16,6 +16,7 @@ from tests.bench.service.generator import open_loop
 from tests.bench.service.loads import GOOD, TIMEOUT, Load
 from tests.bench.service.raw import BATCH, Raw
 from tests.bench.service.servers import running
+from tests.bench.service.tried import TRIED, changed
 from tests.bench.service.ways import Way, batch_settings, classify, ours, peer
 
 #: Callers that keep a forward pass of 32 images always waiting for the last one.
@@ -128,14 +129,14 @@ def peers(plan: Plan) -> Iterator[Figure]:
         "fastapi": Goal(asked=0.6, aim=1.0),
     }
     with ExitStack() as ours_runs:
-        own = _started(plan, ours_runs, None)
+        own = _started(plan, ours_runs, "ours")
         for name, goal in goals.items():
             with ExitStack() as runs:
                 start, other = peer(name, plan.bundle, plan.raw.encoded)
                 runs.enter_context(running(start, plan.threads))
                 sides = [own, other]
                 if (options := batch_settings(name)) is not None:
-                    sides.append(_started(plan, runs, options))
+                    sides.append(_started(plan, runs, f"ours batching as {name}", options))
                 for way in sides:
                     way.check(plan.raw.p_values_of_first())
                 found = plan.rounds({way.name: _rate(plan, way, PEER_CALLERS) for way in sides})
@@ -147,7 +148,7 @@ def peers(plan: Plan) -> Iterator[Figure]:
 def batching(plan: Plan) -> Iterator[Figure]:
     """Adaptive batching against none."""
     with ExitStack() as runs:
-        sides = [_started(plan, runs, options) for options in (None, UNBATCHED)]
+        sides = [_started(plan, runs, "ours"), _started(plan, runs, "ours, no batches", UNBATCHED)]
         found = plan.rounds({way.name: _rate(plan, way, BATCHING_CALLERS) for way in sides})
     yield _ratio(
         f"batching over none, {BATCHING_CALLERS} callers",
@@ -160,7 +161,7 @@ def batching(plan: Plan) -> Iterator[Figure]:
 def overload(plan: Plan) -> Iterator[Figure]:
     """Three times the capacity, which each round measures anew, in an open loop."""
     with ExitStack() as runs:
-        way = _started(plan, runs, None)
+        way = _started(plan, runs, "ours")
         rounds = [_overloaded(plan, way, turn) for turn in range(plan.pace.rounds + 1)][1:]
     sides = {key: Spread.of([r[key] for r in rounds]) for key in rounds[0]}
     yield Figure(
@@ -214,9 +215,11 @@ def _overloaded(plan: Plan, way: Way, turn: int) -> dict[str, float]:
     }
 
 
-def _started(plan: Plan, runs: ExitStack, options: Mapping[str, Any] | None) -> Way:
+def _started(
+    plan: Plan, runs: ExitStack, name: str, options: Mapping[str, Any] | None = None
+) -> Way:
     """Ours, running until ``runs`` ends, asked over its own HTTP."""
-    start, _ = ours(plan.bundle, options)
+    start, _ = ours(plan.bundle, options, name)
     runs.enter_context(running(start, plan.threads))
     return classify(start, plan.raw.encoded)
 
@@ -243,10 +246,26 @@ def _ratio(
     )
 
 
+def tuning(plan: Plan) -> Iterator[Figure]:
+    """Peers under other settings over the committed ones, which are to be the best."""
+    for name, changes in TRIED.items():
+        with ExitStack() as runs:
+            sides = []
+            for folder in (None, *(changed(name, change) for change in changes)):
+                start, way = peer(name, plan.bundle, plan.raw.encoded, folder)
+                runs.enter_context(running(start, plan.threads))
+                sides.append(way)
+            found = plan.rounds({way.name: _rate(plan, way, PEER_CALLERS) for way in sides})
+        for way in sides[1:]:
+            yield _ratio(f"{way.name}, over as committed", found, (way.name, name), None)
+
+
 ROWS: dict[str, Callable[[Plan], Iterator[Figure]]] = {
     "raw": raw,
     "latency": latency,
     "peers": peers,
     "batching": batching,
     "overload": overload,
+    "tuning": tuning,
 }
+DEFAULT = [name for name in ROWS if name != "tuning"]

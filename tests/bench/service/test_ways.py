@@ -63,7 +63,7 @@ def test_the_batch_settings_of_peers_are_ours_too(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_packages_of_peers_are_pinned(name: str) -> None:
-    lines = (PEERS / f"{name}.txt").read_text().splitlines()
+    lines = (PEERS / name / "requirements.txt").read_text().splitlines()
     pins = [line for line in lines if not line.startswith("#")]
     assert all(pin.count("==") == 1 for pin in pins)
     assert any(pin.startswith(f"{name}==") for pin in pins)

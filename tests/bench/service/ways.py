@@ -34,6 +34,9 @@ where, options = Where(**told["where"]), told["options"]
 serve([pathlib.Path(told["bundle"])], where, access_log="none", options=options)
 """
 _PNG = {"Content-Type": "image/png"}
+#: The model's name in ``peers/mlserver``, and where the others are asked.
+_MLSERVER_MODEL = "classifier"
+_PATHS = {"fastapi": "/classify", "litserve": "/predict"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +75,9 @@ class Way:
             raise SystemExit(f"{self.name} answered p-values {found}: expected {expected}")
 
 
-def ours(bundle: Path, options: Mapping[str, Any] | None = None) -> tuple[Start, int]:
+def ours(
+    bundle: Path, options: Mapping[str, Any] | None = None, name: str = "ours"
+) -> tuple[Start, int]:
     """The service and its gRPC port; ``options`` are fields of ``ServiceConfig``."""
     port, grpc_port = free_ports(2)
     if options is None:
@@ -83,7 +88,6 @@ def ours(bundle: Path, options: Mapping[str, Any] | None = None) -> tuple[Start,
         where = {"port": port, "grpc_port": grpc_port}
         told = {"bundle": str(bundle), "where": where, "options": dict(options)}
         command = [sys.executable, "-c", _CALL, json.dumps(told)]
-    name = "ours" if options is None else f"ours with {dict(options)}"
     start = Start(name=name, command=tuple(command), port=port, ready="/readyz", environment={})
     return start, grpc_port
 
@@ -94,36 +98,39 @@ def classify(start: Start, images: Sequence[bytes]) -> Way:
     return Way(name=start.name, port=start.port, messages=messages, p_values=_p_value)
 
 
-def peer(name: str, bundle: Path, images: Sequence[bytes]) -> tuple[Start, Way]:
-    """A peer in its own environment, and how it is asked for one PNG."""
+def peer(
+    name: str, bundle: Path, images: Sequence[bytes], folder: Path | None = None
+) -> tuple[Start, Way]:
+    """A peer in its own environment, and how it is asked for one PNG; ``folder``: other settings
+    than those of ``peers/NAME``."""
     port, *others = free_ports(3)
-    python = python_of(name)
+    python, settings = python_of(name), str(folder or PEERS / name)
+    title = name if folder is None else f"{name} with {folder.name}"
     environment = {BUNDLE_VARIABLE: str(bundle)}
     if name == "mlserver":
-        command = [str(python.with_name("mlserver")), "start", str(PEERS / "mlserver")]
+        command = [str(python.with_name("mlserver")), "start", settings]
         names = ("MLSERVER_HTTP_PORT", "MLSERVER_GRPC_PORT", "MLSERVER_METRICS_PORT")
         environment |= dict(zip(names, map(str, (port, *others)), strict=True))
-        ready = f"/v2/models/{MLSERVER_MODEL}/ready"
-        messages = [oip.base64_json(MLSERVER_MODEL, image) for image in images]
+        ready = f"/v2/models/{_MLSERVER_MODEL}/ready"
+        messages = [oip.base64_json(_MLSERVER_MODEL, image) for image in images]
         p_values = oip.p_values_of_json
     else:
-        module, path = _PEERS[name]
-        command = [str(python), "-m", f"tests.bench.service.peers.{module}", str(port)]
+        command = [str(python), "-m", f"tests.bench.service.peers.{name}_app", str(port), settings]
         ready, p_values = "/health", _p_value
-        messages = [wire.message(path, image, _PNG) for image in images]
+        messages = [wire.message(_PATHS[name], image, _PNG) for image in images]
     start = Start(
-        name=name, command=tuple(command), port=port, ready=ready, environment=environment
+        name=title, command=tuple(command), port=port, ready=ready, environment=environment
     )
-    return start, Way(name=name, port=port, messages=messages, p_values=p_values)
+    return start, Way(name=title, port=port, messages=messages, p_values=p_values)
 
 
 def batch_settings(name: str) -> dict[str, Any] | None:
     """A peer's batch settings as fields of ``ServiceConfig``; None where it does not batch."""
     if name == "litserve":
-        api = json.loads((PEERS / "litserve.json").read_text())["api"]
+        api = json.loads((PEERS / name / "settings.json").read_text())["api"]
         return _options(api["max_batch_size"], api["batch_timeout"])
     if name == "mlserver":
-        model = json.loads((PEERS / "mlserver" / "model-settings.json").read_text())
+        model = json.loads((PEERS / name / "model-settings.json").read_text())
         return _options(model["max_batch_size"], model["max_batch_time"])
     return None
 
@@ -134,7 +141,3 @@ def _options(size: int, wait_s: float) -> dict[str, Any]:
 
 def _p_value(answer: bytes) -> list[float]:
     return [float(json.loads(wire.body_of(answer))["p_value"])]
-
-
-MLSERVER_MODEL = "classifier"
-_PEERS = {"fastapi": ("fastapi_app", "/classify"), "litserve": ("litserve_app", "/predict")}

@@ -1,4 +1,4 @@
-"""Valid requests made wrong at random, from a seed: bytes, JSON, and values that are seldom tried."""
+"""Valid requests made wrong at random, from a seed: bytes, JSON, and values seldom tried."""
 
 from __future__ import annotations
 
@@ -67,20 +67,20 @@ def changed(rng: random.Random, document: Any) -> Any:
     for _ in range(rng.randint(1, 3)):
         places = list(_places(document))
         if not places:
-            return rng.choice(ODD)
+            return odd(rng)
         holder, key = rng.choice(places)
         match rng.randrange(5):
             case 0:
                 del holder[key]
             case 1 if isinstance(holder, dict):
-                holder[rng.choice(KEYS)] = rng.choice(ODD)
+                holder[rng.choice(KEYS)] = odd(rng)
             case 2:
                 for _ in range(rng.choice((1, 3, 30))):
                     holder[key] = [holder[key]]
             case 3 if isinstance(holder, list):
                 holder.extend(holder * rng.choice((1, 20)))
             case _:
-                holder[key] = rng.choice(ODD)
+                holder[key] = odd(rng)
     return document
 
 
@@ -92,6 +92,11 @@ def text(rng: random.Random, document: Any) -> bytes:
         found = found.replace("1", "[" * depth + "1" + "]" * depth, 1)
     encoding = rng.choice(("utf-8",) * 20 + ("utf-16", "utf-32", "utf-8-sig"))
     return found.encode(encoding, "surrogatepass")
+
+
+def odd(rng: random.Random) -> Any:
+    """A value of its own: the next change may be inside it."""
+    return copy.deepcopy(rng.choice(ODD))
 
 
 def _places(value: Any) -> Iterator[tuple[Any, Any]]:

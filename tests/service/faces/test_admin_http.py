@@ -15,7 +15,8 @@ from service.errors import DeployError
 from service.http_api import Doors
 from service.keys import Keys
 from service.rollout import Outcome, Plan, Target
-from tests.service.faces.fakes import Bench, bench, client, keys, no_keys, over_http, refused
+from tests.service.faces.asking import client, over_http, refused
+from tests.service.faces.fakes import Bench, bench, keys, no_keys
 
 API, ADMIN = "0123456789abcdef-api", "0123456789abcdef-adm"
 TARGET = Target("fake", "0123456789ab", "/bundles/fake")

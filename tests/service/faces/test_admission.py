@@ -18,7 +18,8 @@ from service.errors import Fault
 from service.predictor import Predictor
 from service.served import self_test
 from service.verdict import Verdict
-from tests.service.faces.fakes import BROKEN, LIMITS, FakePredictor, bench, client, png, refused
+from tests.service.faces.asking import client, refused
+from tests.service.faces.fakes import BROKEN, LIMITS, FakePredictor, bench, png
 
 
 def nothing(ask: Ask, reply: Reply) -> Reply:

@@ -12,16 +12,8 @@ from grpc_health.v1 import health_pb2
 from service.grpc_api import SERVICES
 from service.http_api import Doors
 from service.protos import classifier_pb2
-from tests.service.faces.fakes import (
-    BROKEN,
-    COLOUR,
-    Bench,
-    Context,
-    bench,
-    keys,
-    over_grpc,
-    png,
-)
+from tests.service.faces.asking import Context, over_grpc
+from tests.service.faces.fakes import BROKEN, COLOUR, Bench, bench, keys, png
 
 CLASSIFY = "/oodgate.v1.Classifier/Classify"
 KEY = "0123456789abcdef-api"

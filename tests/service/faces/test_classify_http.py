@@ -8,17 +8,15 @@ import pytest
 
 from service.answer import ClassifyResponse
 from service.protos import classifier_pb2
+from tests.service.faces.asking import Ask, over_http, refused, short
 from tests.service.faces.fakes import (
     BROKEN,
     COLOUR,
     ENDLESS,
     LABELS,
     VERSION,
-    Ask,
     bench,
-    over_http,
     png,
-    refused,
     verdict_of,
 )
 
@@ -122,6 +120,7 @@ def test_the_id_is_the_callers_wherever_it_stands_and_generated_else() -> None:
         ("?model=nobody", png(), 404, "unknown_model"),
         ("", png(BROKEN), 500, "internal"),
     ],
+    ids=short,
 )
 def test_bad_requests(query: str, body: bytes, status: int, code: str) -> None:
     at = bench()

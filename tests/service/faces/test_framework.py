@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from service import http_api
-from tests.service.faces.fakes import bench, client, over_http, refused
+from tests.service.faces.asking import client, over_http, refused
+from tests.service.faces.fakes import bench
 
 
 @pytest.mark.parametrize(

@@ -13,16 +13,8 @@ from service.http_api import Doors
 from service.http_body import ENVELOPE_BYTES
 from service.http_guard import OPEN_PATHS, PROBE_PATHS
 from tests.service.faces import oip
-from tests.service.faces.fakes import (
-    Bench,
-    bench,
-    client,
-    keys,
-    no_keys,
-    over_http,
-    png,
-    refused,
-)
+from tests.service.faces.asking import client, over_http, refused
+from tests.service.faces.fakes import Bench, bench, keys, no_keys, png
 
 KEY, OTHER = "0123456789abcdef-one", "0123456789abcdef-two"
 HOSTS = ("localhost", "[::1]", "Example.org", "*.wild.example")
@@ -57,7 +49,7 @@ def test_a_host_is_known_by_its_name_with_any_port_and_case(host: str) -> None:
 @pytest.mark.parametrize("host", BAD_HOSTS)
 def test_another_host_is_refused_and_counted(host: str) -> None:
     at = guarded(*HOSTS)
-    headers = {"host": host.encode("latin-1")}
+    headers = {b"host": host.encode("latin-1")}
     response = over_http(lambda c: c.get("/v2", headers=headers), at)
     assert refused(response) == (400, "bad_host")
     assert at.counted("http", "bad_host") == 1
@@ -124,14 +116,15 @@ def test_a_good_key_opens(headers: dict[str, str]) -> None:
         {"x-api-key": KEY[:-1]},
         {"x-api-key": KEY.upper()},
         {"x-api-key": ""},
-        {"x-api-key": b"\xff" * 20},
+        {"x-api-key": "\u00ff" * 20},
         {"cookie": KEY},
     ],
 )
 @pytest.mark.parametrize("path", ["/v1/classify", "/v2/models/fake/infer", "/v2", "/nowhere"])
-def test_without_a_good_key_nothing_is_told(path: str, headers: dict[str, str | bytes]) -> None:
+def test_without_a_good_key_nothing_is_told(path: str, headers: dict[str, str]) -> None:
     at = locked()
-    response = over_http(lambda c: c.post(path, content=png(5), headers=headers), at)
+    raw = {name.encode(): value.encode("latin-1") for name, value in headers.items()}
+    response = over_http(lambda c: c.post(path, content=png(5), headers=raw), at)
     assert refused(response) == (401, "unauthenticated")
     assert response.headers["www-authenticate"] == "Bearer"
     assert KEY not in response.text
@@ -145,7 +138,14 @@ def test_open_paths_are_open_and_a_key_in_the_query_is_none() -> None:
             for path in OPEN_PATHS:
                 assert (await asking.get(path)).status_code == 200
                 assert (await asking.head(path)).status_code == 200
-            for path in ("/v2", "/v2/models/fake", "/v2/health", "/docs/", "//healthz", "/healthz/"):
+            for path in (
+                "/v2",
+                "/v2/models/fake",
+                "/v2/health",
+                "/docs/",
+                "//healthz",
+                "/healthz/",
+            ):
                 assert refused(await asking.get(path)) == (401, "unauthenticated")
             response = await asking.get(f"/v2?key={KEY}&x-api-key={KEY}")
             assert refused(response) == (401, "unauthenticated")

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 from service.protos import classifier_pb2, oip_pb2
-from tests.service.faces.fakes import Context, bench, call, png, stream
+from tests.service.faces.asking import Context, call, stream
+from tests.service.faces.fakes import bench, png
+from tests.service.faces.messages import SERVICE, Output, pixels, request
 from tests.service.faces.mutations import flipped
 from tests.service.faces.test_hostile_http import Sturdy
-from tests.service.faces.test_oip_grpc import SERVICE, Output, pixels, request
 
 CASES, GOOD_EVERY = 600, 50
 PIXELS = np.arange(32, dtype=np.uint8).reshape(2, 1, 4, 4)

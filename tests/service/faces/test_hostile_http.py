@@ -16,7 +16,8 @@ import pytest
 from model.image import UInt8Array
 from service.verdict import Verdict
 from tests.service.faces import oip
-from tests.service.faces.fakes import FakePredictor, bench, client, png, verdict_of
+from tests.service.faces.asking import client
+from tests.service.faces.fakes import FakePredictor, bench, png, verdict_of
 from tests.service.faces.mutations import HEADERS, ODD, changed, flipped, text
 
 #: Requests of one test; every so many a good one is among them.
@@ -48,7 +49,8 @@ BODIES: tuple[tuple[Any, bytes], ...] = tuple(
     )
     for length in [int(body.headers.get(oip.LENGTH, len(body.content)))]
 )
-NAMES = ("content-encoding", "content-type", "accept-encoding", "x-request-id", "expect")
+LENGTH = oip.LENGTH.lower().encode()
+NAMES = (b"content-encoding", b"content-type", b"accept-encoding", b"x-request-id", b"expect")
 
 
 def infer(rng: random.Random) -> httpx.Request:
@@ -59,23 +61,23 @@ def infer(rng: random.Random) -> httpx.Request:
     if raw and rng.random() < 0.4:
         raw = flipped(rng, raw)
     head = text(rng, document)
-    headers = {oip.LENGTH: str(len(head)).encode()} if raw else {}
+    headers = {LENGTH: str(len(head)).encode()} if raw else {}
     content = head + raw
     if rng.random() < 0.3:
         content = flipped(rng, content)
     encoding = rng.choice(("", "", "", "", "gzip", "deflate"))
     if encoding:
-        content, headers["content-encoding"] = oip.packed(content, encoding), encoding.encode()
+        content, headers[b"content-encoding"] = oip.packed(content, encoding), encoding.encode()
         content = flipped(rng, content) if rng.random() < 0.3 else content
     if rng.random() < 0.2:
-        headers[rng.choice((oip.LENGTH, *NAMES))] = rng.choice(HEADERS)
+        headers[rng.choice((LENGTH, *NAMES))] = rng.choice(HEADERS)
     path = "/v2/models/fake/infer"
     if rng.random() < 0.05:
         path = f"/v2/models/{quote(rng.randbytes(4))}/infer"
     return httpx.Request("POST", f"http://test{path}", content=content, headers=headers)
 
 
-def form(rng: random.Random) -> tuple[bytes, dict[str, bytes]]:
+def form(rng: random.Random) -> tuple[bytes, dict[bytes, bytes]]:
     """A multipart body."""
     fields = {"alpha": b"0.1", "id": b"a", "top_k": b"3"}
     parts = [
@@ -87,12 +89,12 @@ def form(rng: random.Random) -> tuple[bytes, dict[str, bytes]]:
     rng.shuffle(parts)
     charset = rng.choice(("", "", "; charset=utf-7", "; charset=punycode", "; charset=idna"))
     kind = f"multipart/form-data; boundary=b{charset}".encode()
-    return flipped(rng, b"".join(parts) + b"--b--\r\n"), {"content-type": kind}
+    return flipped(rng, b"".join(parts) + b"--b--\r\n"), {b"content-type": kind}
 
 
 def classify(rng: random.Random) -> httpx.Request:
     """A request of our own face with something wrong about it."""
-    content, headers = (png(5), {}) if rng.random() < 0.5 else form(rng)
+    content, headers = (png(5), dict[bytes, bytes]()) if rng.random() < 0.5 else form(rng)
     content = flipped(rng, content) if rng.random() < 0.5 else content
     names = ("alpha", "id", "top_k", "model", "x", "\u00e9")
     query = []
@@ -100,7 +102,7 @@ def classify(rng: random.Random) -> httpx.Request:
         value = rng.choice((rng.randbytes(3), str(rng.choice(ODD_TEXTS)).encode()))
         query.append(f"{quote(rng.choice(names))}={quote(value)}")
     if rng.random() < 0.2:
-        headers[rng.choice(("content-length", *NAMES))] = rng.choice(HEADERS)
+        headers[rng.choice((b"content-length", *NAMES))] = rng.choice(HEADERS)
     url = f"http://test/v1/classify?{'&'.join(query)}"
     return httpx.Request("POST", url, content=content, headers=headers)
 

@@ -14,7 +14,8 @@ import pytest
 from service import http_body
 from service.errors import BadParameterError, BadRequestError, BodyTooLargeError
 from service.http_body import drain, single, unpacked
-from tests.service.faces.fakes import LIMITS, bench, over_http, png, refused
+from tests.service.faces.asking import over_http, refused
+from tests.service.faces.fakes import LIMITS, bench, png
 
 LIMIT = LIMITS.max_body_bytes
 
@@ -50,7 +51,7 @@ def test_what_is_announced_as_too_large_is_not_asked_for(length: str) -> None:
 @pytest.mark.parametrize("length", ["-1", "", "x", "1.5", "0x10", "\u00b2"])
 def test_a_length_that_is_no_number_does_not_count(length: str) -> None:
     """Servers refuse it before the application; here the body itself is counted."""
-    headers = {"content-length": length.encode("latin-1")}
+    headers = {b"content-length": length.encode("latin-1")}
     response = over_http(lambda c: c.post("/v1/classify", content=png(), headers=headers))
     assert response.status_code == 200
 

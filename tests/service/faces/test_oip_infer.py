@@ -10,6 +10,7 @@ import pytest
 
 from service.oip.tensors import OUTPUTS
 from tests.service.faces import oip
+from tests.service.faces.asking import over_http
 from tests.service.faces.fakes import (
     COLOUR,
     ENDLESS,
@@ -18,7 +19,6 @@ from tests.service.faces.fakes import (
     VERSION,
     Bench,
     bench,
-    over_http,
     png,
     verdict_of,
 )

@@ -11,7 +11,8 @@ import httpx
 import pytest
 
 from tests.service.faces import oip
-from tests.service.faces.fakes import LIMITS, bench, client, over_http, png, refused
+from tests.service.faces.asking import client, over_http, refused
+from tests.service.faces.fakes import LIMITS, bench, png
 
 INFER = "/v2/models/fake/infer"
 BODIES = {

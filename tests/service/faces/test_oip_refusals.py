@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from tests.service.faces import oip
-from tests.service.faces.fakes import BROKEN, Bench, bench, over_http, png, refused
+from tests.service.faces.asking import over_http, refused
+from tests.service.faces.fakes import BROKEN, Bench, bench, png
 
 GOOD = base64.b64encode(png(5)).decode()
 IMAGE: dict[str, Any] = {"name": "image", "datatype": "BYTES", "shape": [1], "data": [GOOD]}
@@ -20,6 +21,7 @@ PIXELS: dict[str, Any] = {
     "data": [0] * 16,
 }
 HUGE = 10**4000
+ODD_COUNTS: tuple[Any, ...] = (-1, 1.0, "1", None, [], -HUGE)
 
 
 def refusal(
@@ -160,8 +162,11 @@ def test_more_than_one_input(inputs: list[dict[str, Any]]) -> None:
         ({"outputs": [{"name": "score", "parameters": {"classification": 1}}]}, "bad_request"),
         ({"outputs": [{"name": "posterior", "parameters": 1}]}, "bad_request"),
         *(
-            ({"outputs": [{"name": "posterior", "parameters": {"classification": n}}]}, "bad_request")
-            for n in (-1, 1.0, "1", None, [], -HUGE)
+            (
+                {"outputs": [{"name": "posterior", "parameters": {"classification": n}}]},
+                "bad_request",
+            )
+            for n in ODD_COUNTS
         ),
         (
             {"outputs": [{"name": "score", "parameters": {"shared_memory_region": "a"}}]},

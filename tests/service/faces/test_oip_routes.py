@@ -8,17 +8,8 @@ import pytest
 
 from service.oip.tensors import OUTPUTS
 from tests.service.faces import oip
-from tests.service.faces.fakes import (
-    COLOUR,
-    GREY,
-    LABELS,
-    VERSION,
-    bench,
-    client,
-    over_http,
-    png,
-    refused,
-)
+from tests.service.faces.asking import client, over_http, refused
+from tests.service.faces.fakes import COLOUR, GREY, LABELS, VERSION, bench, png
 
 INPUTS = [
     {"name": "image", "datatype": "BYTES", "shape": [-1]},

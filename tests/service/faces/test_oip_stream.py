@@ -12,18 +12,9 @@ import pytest
 
 from service.http_api import Doors
 from service.oip import rpc
-from tests.service.faces.fakes import (
-    BROKEN,
-    LIMITS,
-    Bench,
-    Context,
-    Face,
-    bench,
-    keys,
-    png,
-    stream,
-)
-from tests.service.faces.test_oip_grpc import request, tensors
+from tests.service.faces.asking import Context, stream
+from tests.service.faces.fakes import BROKEN, LIMITS, Bench, Face, bench, keys, png
+from tests.service.faces.messages import request, tensors
 
 KEY = "0123456789abcdef-api"
 

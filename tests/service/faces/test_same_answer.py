@@ -12,18 +12,9 @@ from google.protobuf.json_format import MessageToDict
 from service.oip.tensors import OUTPUTS
 from service.protos import classifier_pb2
 from tests.service.faces import oip
-from tests.service.faces.fakes import (
-    ENDLESS,
-    GREY,
-    LABELS,
-    Bench,
-    Context,
-    bench,
-    call,
-    client,
-    png,
-)
-from tests.service.faces.test_oip_grpc import request, tensors
+from tests.service.faces.asking import Context, call, client
+from tests.service.faces.fakes import ENDLESS, GREY, LABELS, Bench, bench, png
+from tests.service.faces.messages import request, tensors
 
 
 async def _ours_http(at: Bench, image: bytes, alpha: float) -> dict[str, Any]:
@@ -58,9 +49,7 @@ async def _oip_http(at: Bench, body: oip.Body) -> dict[str, Any]:
 async def _oip_grpc(at: Bench, image: bytes, alpha: float, raw: bool) -> dict[str, Any]:
     message = request(image, raw=raw)
     message.parameters["alpha"].double_param = alpha
-    answer = await call(
-        at.face(), "/inference.GRPCInferenceService/ModelInfer", message, Context()
-    )
+    answer = await call(at.face(), "/inference.GRPCInferenceService/ModelInfer", message, Context())
     return {**tensors(answer), "alpha": answer.parameters["alpha"].double_param}
 
 
@@ -140,9 +129,7 @@ def test_every_face_gives_the_same_words_for_the_same_fault(image: bytes, code: 
         contexts = Context(), Context()
         message = classifier_pb2.ClassifyRequest(image=image)
         await call(face, "/oodgate.v1.Classifier/Classify", message, contexts[0])
-        await call(
-            face, "/inference.GRPCInferenceService/ModelInfer", request(image), contexts[1]
-        )
+        await call(face, "/inference.GRPCInferenceService/ModelInfer", request(image), contexts[1])
         assert ours["code"] == code
         assert theirs == ours
         assert {context.details for context in contexts} == {ours["error"]}

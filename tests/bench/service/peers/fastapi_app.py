@@ -1,9 +1,14 @@
-"""The Predictor behind bare FastAPI and uvicorn: ``python -m ...peers.fastapi_app PORT``."""
+"""The Predictor behind bare FastAPI and uvicorn: ``... fastapi_app PORT FOLDER``.
+
+One process, and one image a forward pass in a thread, as FastAPI treats work that blocks. The
+folder's ``settings.json`` says how many at once.
+"""
 
 from __future__ import annotations
 
-import os
+import json
 import sys
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -13,14 +18,10 @@ from fastapi import FastAPI, Request
 
 from tests.bench.service.peers.predicting import Classifier
 
-THREADS = int(os.environ.get("X_THREADS", "2"))
 
-
-def build() -> FastAPI:
-    """One image a forward pass, in a thread, as FastAPI treats work that blocks."""
-    app = FastAPI()
-    classifier = Classifier()
-    limiter = anyio.CapacityLimiter(THREADS)
+def build(threads: int) -> FastAPI:
+    app, classifier = FastAPI(), Classifier()
+    limiter = anyio.CapacityLimiter(threads)
 
     def classify(image: bytes) -> dict[str, Any]:
         return classifier.of_pixels([classifier.pixels(image)])[0]
@@ -37,4 +38,7 @@ def build() -> FastAPI:
 
 
 if __name__ == "__main__":
-    uvicorn.run(build(), host="127.0.0.1", port=int(sys.argv[1]), access_log=False)
+    settings = json.loads((Path(sys.argv[2]) / "settings.json").read_text())
+    uvicorn.run(
+        build(settings["threads"]), host="127.0.0.1", port=int(sys.argv[1]), access_log=False
+    )

@@ -1,5 +1,10 @@
 # mypy: disable-error-code="import-not-found, misc"
-"""The Predictor behind LitServe: ``python -m ...peers.litserve_app PORT``."""
+"""The Predictor behind LitServe: ``... litserve_app PORT FOLDER``.
+
+A request's body is the PNG itself, which LitServe's default of JSON would have in base64. Images
+are decoded one by one and classified in a batch, in a process beside that of HTTP. The folder's
+``settings.json`` has the arguments of ``LitAPI`` and ``LitServer``.
+"""
 
 import json
 import sys
@@ -12,11 +17,9 @@ from fastapi import Body
 from model.image import UInt8Array
 from tests.bench.service.peers.predicting import Classifier
 
-SETTINGS = Path(__file__).with_name("litserve.json")
-
 
 class Api(litserve.LitAPI):
-    """Images are decoded one by one and classified in a batch, in a process of its own."""
+    """The methods that LitServe calls, in their order."""
 
     def setup(self, device: str) -> None:
         self.classifier = Classifier()
@@ -38,18 +41,13 @@ class Api(litserve.LitAPI):
 
 
 if __name__ == "__main__":
-    chosen = json.loads(SETTINGS.read_text())
-    import os
-
-    chosen["server"].update(json.loads(os.environ.get("X_SERVER", "{}")))
-    chosen["api"].update(json.loads(os.environ.get("X_API", "{}")))
-    chosen["run"].update(json.loads(os.environ.get("X_RUN", "{}")))
-    server = litserve.LitServer(Api(**chosen["api"]), accelerator="cpu", **chosen["server"])
+    settings = json.loads((Path(sys.argv[2]) / "settings.json").read_text())
+    server = litserve.LitServer(Api(**settings["api"]), accelerator="cpu", **settings["server"])
     server.run(
         host="127.0.0.1",
         port=int(sys.argv[1]),
+        num_api_servers=1,
         generate_client_file=False,
         access_log=False,
         log_level="warning",
-        **chosen["run"],
     )

@@ -1,5 +1,9 @@
 # mypy: disable-error-code="import-not-found, misc"
-"""The Predictor as a runtime of MLServer: ``mlserver start .../peers/mlserver``."""
+"""The Predictor as a runtime of MLServer: ``mlserver start FOLDER``.
+
+``settings.json`` in the folder is MLServer's, ``model-settings.json`` this runtime's; batches are
+merged by MLServer, in front of its workers.
+"""
 
 import numpy as np
 from mlserver import MLModel
@@ -10,10 +14,7 @@ from tests.bench.service.peers.predicting import Classifier
 
 
 class Runtime(MLModel):
-    """Takes encoded images as ``image``, BYTES [n] in base64, the codec that MLServer has for it.
-
-    ``settings.json`` has what was tried. Batches are merged by MLServer in front of its workers.
-    """
+    """Takes encoded images, BYTES [n, 1] in base64: MLServer's REST has no raw tensors."""
 
     async def load(self) -> bool:
         self.classifier = Classifier()
