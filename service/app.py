@@ -207,6 +207,8 @@ def log_to_terminal() -> None:
     logger = logging.getLogger("oodgate")
     logger.handlers = [handler]
     logger.propagate = False
+    # a line for each form that a client gets wrong would be the client's to fill the disk with
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)
 
 
 def build(config: ServiceConfig) -> Application:

@@ -142,6 +142,7 @@ def test_the_file_is_looked_at_once_a_second(
         (b"", "has no key: expected one a line"),
         (b"# only this\n", "has no key: expected one a line"),
         (f"{ONE}\nshort-secret\n".encode(), "has a key of 12 characters: expected at least 16"),
+        (f"{ONE}\nschlüssel-0123456789\n".encode(), "no header can carry: expected plain ASCII"),
         (TWO.encode() + b"\xff", "is no text: expected a file of one key a line"),
     ],
 )

@@ -144,5 +144,5 @@ def _no_constant(name: str) -> None:
 
 
 def packed(content: bytes, encoding: str) -> bytes:
-    """As a Content-Encoding says."""
-    return gzip.compress(content) if encoding == "gzip" else zlib.compress(content)
+    """As a Content-Encoding says, the same at any time of day."""
+    return gzip.compress(content, mtime=0) if encoding == "gzip" else zlib.compress(content)

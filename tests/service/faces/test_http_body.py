@@ -14,7 +14,7 @@ import pytest
 from service import http_body
 from service.errors import BadParameterError, BadRequestError, BodyTooLargeError
 from service.http_body import drain, single, unpacked
-from tests.service.faces.asking import over_http, refused
+from tests.service.faces.asking import over_http, refused, short
 from tests.service.faces.fakes import LIMITS, bench, png
 
 LIMIT = LIMITS.max_body_bytes
@@ -149,6 +149,7 @@ def test_a_bomb_is_never_unpacked_beyond_the_bound(pack: Any) -> None:
         (b"abc", "gzip, gzip", "'gzip, gzip'"),
         (b"abc", "x" * 1000, "'" + "x" * 40 + "'"),
     ],
+    ids=short,
 )
 def test_a_body_that_is_not_what_its_encoding_says(
     body: bytes, encoding: str, message: str

@@ -107,7 +107,8 @@ def test_every_method_but_probes_needs_a_key(method: str, monkeypatch: pytest.Mo
 def test_a_message_that_cannot_be_read_is_a_bad_request(method: str) -> None:
     _, context = over_grpc(f"{SERVICE}/{method}", b"\xff" * 9)
     assert context.code is grpc.StatusCode.INVALID_ARGUMENT
-    assert "cannot be read" in str(context.details)
+    expected = f"the message cannot be read: expected an inference.{method}Request"
+    assert context.details == expected
 
 
 @pytest.mark.parametrize("method", ["ModelMetadata", "ModelConfig", "ModelStatistics"])

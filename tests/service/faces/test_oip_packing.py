@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from tests.service.faces import oip
-from tests.service.faces.asking import client, over_http, refused
+from tests.service.faces.asking import client, over_http, refused, short
 from tests.service.faces.fakes import LIMITS, bench, png
 
 INFER = "/v2/models/fake/infer"
@@ -46,6 +46,7 @@ def test_a_packed_request_is_read_as_the_plain_one(kind: str, encoding: str) -> 
         (b"{}", "br", 400, "bad_request"),
         (b"{}", "zstd", 400, "bad_request"),
     ],
+    ids=short,
 )
 def test_a_bad_packing_is_refused(content: bytes, encoding: str, status: int, code: str) -> None:
     assert len(content) < LIMITS.max_body_bytes
