@@ -20,6 +20,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
+from model.image_structure import StructureError, check_directory, check_structure
+
 UInt8Array = npt.NDArray[np.uint8]
 
 #: Container formats that are decoded; anything else is refused before its decoder runs.
@@ -187,7 +189,10 @@ def checked_pixels(pixels: npt.NDArray[np.generic], spec: InputSpec) -> UInt8Arr
 
 def _decoded(image: Image.Image, spec: InputSpec) -> UInt8Array:
     try:
+        check_directory(image.info.get("exif", b"").removeprefix(b"Exif\0\0"))
         return _pixels(ImageOps.exif_transpose(image), spec.shape)
+    except StructureError as error:
+        raise ImageTooLargeError(f"the image {error}: save it again without them") from error
     except ImageError:
         raise
     except Exception as error:  # whatever a decoder raises on hostile bytes
@@ -203,6 +208,10 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
         raise EmptyImageError("the image is empty: expected the bytes of an encoded image")
     # damaged metadata does not touch the pixels; not catch_warnings, which threads undo for others
     warnings.filterwarnings("ignore", module=r"PIL\.")
+    try:
+        check_structure(data)
+    except StructureError as error:
+        raise ImageTooLargeError(f"the image {error}: save it again without them") from error
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError as error:

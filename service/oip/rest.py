@@ -38,8 +38,11 @@ Statistics = Callable[[], Awaitable[metadata.Values]]
 
 LENGTH_HEADER = "inference-header-content-length"
 
-#: JSON of more bytes is read in a thread: the loop has other requests to answer.
+#: Larger bodies are unpacked and read in a thread: the loop has other requests to answer.
 _LARGE = 256 * 1024
+#: What Python's parser of JSON, which lets nothing else run meanwhile, is given at most: commas and
+#: colons, and opened lists and objects. More than this takes longer than a batch of images.
+_MAX_VALUES, _MAX_NESTS = 1_000_000, 300_000
 #: Smaller answers are not worth compressing.
 _COMPRESSED_FROM = 4 * 1024
 
@@ -241,6 +244,12 @@ def _header_length(value: str | None, size: int) -> int:
 
 
 def _envelope(content: bytes) -> Mapping[str, Any]:
+    values = content.count(b",") + content.count(b":")
+    if values > _MAX_VALUES or content.count(b"[") + content.count(b"{") > _MAX_NESTS:
+        raise BadRequestError(
+            f"the JSON has too many values: expected at most {_MAX_VALUES:,} in {_MAX_NESTS:,} "
+            "lists and objects; send tensors as binary data"
+        )
     try:
         found = json.loads(content)
     except (ValueError, RecursionError):

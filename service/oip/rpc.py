@@ -7,7 +7,7 @@ gRPC itself answers UNIMPLEMENTED.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence, Sized
 from typing import Any
 
 from google.protobuf import json_format
@@ -46,6 +46,11 @@ from service.protos import oip_pb2
 
 #: Open streams of a replica: each holds one of its places for as long as it lives.
 MAX_STREAMS = 32
+
+#: Elements that are read one by one, while nothing else runs.
+MAX_TYPED = 1_000_000
+#: Inputs, outputs or parameters; a message has room for millions that say nothing.
+MAX_ENTRIES = 64
 
 #: Which list of typed contents an input's datatype is in.
 _CONTENTS = {"BYTES": "bytes_contents", "UINT8": "uint_contents"}
@@ -192,6 +197,8 @@ class InferenceFace:
     async def _infer(self, request: Any, request_id: str) -> Any:
         async def read() -> Ask:
             message = checked_message(request, "an inference.ModelInferRequest")
+            for name in ("inputs", "outputs"):
+                _check_entries(name, getattr(message, name))
             wanted = checked_wanted([_wanted(output) for output in message.outputs])
             wants.extend(wanted)
             return ask_of(
@@ -282,16 +289,30 @@ def _inputs(message: Any) -> list[InputTensor]:
             InputTensor(
                 name=tensor.name,
                 datatype=tensor.datatype,
-                shape=tuple(tensor.shape),
+                shape=tuple(tensor.shape[:9]),  # more than 8 are refused
                 data=raw[place] if raw else _typed(tensor),
             )
         )
     return inputs
 
 
-def _typed(tensor: Any) -> list[Any]:
+def _check_entries(name: str, entries: Sized) -> None:
+    """Refuse what is long to walk through before anybody does."""
+    if len(entries) > MAX_ENTRIES:
+        raise BadRequestError(
+            f"{name} has {len(entries):,} entries: expected at most {MAX_ENTRIES}"
+        )
+
+
+def _typed(tensor: Any) -> Sequence[Any]:
     field = _CONTENTS.get(tensor.datatype)
-    return [] if field is None else list(getattr(tensor.contents, field))
+    values: Sequence[Any] = () if field is None else getattr(tensor.contents, field)
+    if len(values) > MAX_TYPED:
+        raise BadRequestError(
+            f"input {tensor.name[:40]!r} has {len(values):,} typed elements: expected at most "
+            f"{MAX_TYPED:,}; send larger tensors in raw_input_contents"
+        )
+    return values
 
 
 def _wanted(output: Any) -> WantedOutput:
@@ -306,6 +327,7 @@ def _wanted(output: Any) -> WantedOutput:
 
 def _parameters(given: Mapping[str, Any]) -> dict[str, Any]:
     """Each parameter as the Python value that it holds; one that holds nothing is left out."""
+    _check_entries("parameters", given)
     found = {}
     for name, parameter in given.items():
         choice = parameter.WhichOneof("parameter_choice")

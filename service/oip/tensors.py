@@ -178,14 +178,14 @@ def _encoded(tensor: InputTensor, count: int, max_images: int) -> list[bytes]:
             f"input 'image' has shape {list(tensor.shape)}: expected [n], one element an image"
         )
     if isinstance(tensor.data, bytes | memoryview):
-        elements = list(_split(memoryview(tensor.data), max_images))
+        found: list[Any] = list(_split(memoryview(tensor.data), max_images))
     else:
-        elements = [_element(value) for value in _flattened(tensor.data)]
-    if len(elements) != count:
+        found = _flattened(tensor.data)
+    if len(found) != count:
         raise BadRequestError(
-            f"input 'image' has {len(elements)} elements: expected {count} by its shape"
+            f"input 'image' has {len(found)} elements: expected {count} by its shape"
         )
-    return elements
+    return [_element(value) for value in found]
 
 
 def _split(data: memoryview, max_images: int) -> Iterator[bytes]:
@@ -299,7 +299,8 @@ def _output(reply: Reply, wanted: WantedOutput) -> OutputTensor:
 
 def _value(name: str, verdict: Any, reply: Reply) -> Any:
     if name == "prediction_set":
-        return [label in verdict.prediction_set for label in reply.labels]
+        members = set(verdict.prediction_set)
+        return [label in members for label in reply.labels]
     if name == "reason":
         return verdict.reason or ""
     return getattr(verdict, name)

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-NAMES = ("triton", "kserve")
+NAMES = ("triton", "kserve", "schemathesis")
 
 
 def python(name: str) -> Path:

@@ -27,6 +27,8 @@ from tests.soak.memory import resident
 
 #: No answer for so long is a hang, on a machine however busy.
 DEADLINE_S = 120.0
+#: Resident memory of a process may grow by this share from the first look to the end.
+GROWTH = 0.05
 #: After so many fuzzed requests a good one has to get its verdict.
 GOOD_EVERY = 100
 
@@ -140,6 +142,9 @@ def fuzz(
     findings.seconds = time.monotonic() - began
     after = _memory(service)
     findings.memory = {name: (before[name], after[name]) for name in before if name in after}
+    for name, (first, last) in findings.memory.items():
+        if last > (1 + GROWTH) * first:
+            findings.faults.append(f"{name} grew from {first:.0f} MB to {last:.0f} MB")
     return findings
 
 

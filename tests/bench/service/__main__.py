@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,6 +36,7 @@ EXAMPLES = """examples:
 
 def main() -> None:
     args = _arguments()
+    signal.signal(signal.SIGTERM, _stop)  # as Ctrl-C: what was started is ended
     torch.set_num_threads(args.threads)
     bundle = find_bundle(args.bundle, None).resolve()
     if {"peers", "tuning"} & {*args.rows}:
@@ -51,6 +53,10 @@ def main() -> None:
         print(f"\n{row}: {ROWS[row].__doc__}", flush=True)
         record.measure(row, _setting(args, pace), _kept(ROWS[row](plan), found))
     print(f"\n{table(found)}\n\nall rounds are in {args.out}")
+
+
+def _stop(number: int, frame: object) -> None:
+    raise SystemExit(128 + number)
 
 
 def _kept(figures: Iterator[Figure], found: list[Figure]) -> Iterator[Figure]:

@@ -248,10 +248,10 @@ def _ratio(
 
 def tuning(plan: Plan) -> Iterator[Figure]:
     """Peers under other settings over the committed ones, which are to be the best."""
-    for name, changes in TRIED.items():
+    for name, labels in TRIED.items():
         with ExitStack() as runs:
             sides = []
-            for folder in (None, *(changed(name, change) for change in changes)):
+            for folder in (None, *(changed(name, label) for label in labels)):
                 start, way = peer(name, plan.bundle, plan.raw.encoded, folder)
                 runs.enter_context(running(start, plan.threads))
                 sides.append(way)

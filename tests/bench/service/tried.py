@@ -28,30 +28,29 @@ def _mlserver(size: int, wait_s: float, workers: int) -> Change:
 
 
 #: Sizes and waits around those of the peers' documentation; workers up to the two cores.
-TRIED: Mapping[str, tuple[Change, ...]] = {
-    "fastapi": tuple({_SETTINGS: {"threads": threads}} for threads in (1, 4, 16)),
-    "litserve": (
-        _litserve(16, 0.05),
-        _litserve(32, 0.01),
-        _litserve(8, 0.01, workers_per_device=2),
-        _litserve(16, 0.01, fast_queue=True),
-    ),
-    "mlserver": (
-        _mlserver(16, 0.01, workers=0),
-        _mlserver(16, 0.01, workers=2),
-        _mlserver(8, 0.01, workers=2),
-        _mlserver(32, 0.05, workers=1),
-        _mlserver(0, 0.0, workers=1),
-    ),
+TRIED: Mapping[str, Mapping[str, Change]] = {
+    "fastapi": {f"threads {n}": {_SETTINGS: {"threads": n}} for n in (1, 4, 16)},
+    "litserve": {
+        "16 in 50 ms": _litserve(16, 0.05),
+        "32 in 10 ms": _litserve(32, 0.01),
+        "2 workers, 8 in 10 ms": _litserve(8, 0.01, workers_per_device=2),
+        "fast_queue": _litserve(16, 0.01, fast_queue=True),
+    },
+    "mlserver": {
+        "no worker process": _mlserver(16, 0.01, workers=0),
+        "2 workers": _mlserver(16, 0.01, workers=2),
+        "2 workers, 8 in 10 ms": _mlserver(8, 0.01, workers=2),
+        "32 in 50 ms": _mlserver(32, 0.05, workers=1),
+        "no batches": _mlserver(0, 0.0, workers=1),
+    },
 }
 
 
-def changed(name: str, change: Change) -> Path:
-    """A folder with the peer's settings after the change, named after it."""
-    told = json.dumps(list(change.values()))
-    folder = HOME / "".join(c for c in told if c not in '"[]{}').replace(": ", "=")
+def changed(name: str, label: str) -> Path:
+    """A folder of that label with the peer's settings after the change."""
+    folder = HOME / name / label
     shutil.copytree(PEERS / name, folder, dirs_exist_ok=True)
-    for file, values in change.items():
+    for file, values in TRIED[name][label].items():
         merged = {**json.loads((PEERS / name / file).read_text()), **values}
         (folder / file).write_text(json.dumps(merged, indent=2) + "\n")
     return folder

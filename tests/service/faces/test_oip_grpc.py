@@ -8,6 +8,7 @@ import grpc
 import numpy as np
 import pytest
 
+from service.oip.rpc import MAX_ENTRIES, MAX_TYPED
 from service.oip.tensors import OUTPUTS
 from service.protos import oip_pb2
 from tests.service.faces.asking import Context, over_grpc
@@ -149,6 +150,18 @@ def _changed(change: str) -> Any:
             message.inputs[0].contents.uint_contents[0] = 256
         case "no bytes at all":
             message = request(b"")
+        case "more typed elements than are read":
+            message = pixels(np.full((1, 1, 4, 4), 0, np.uint8), raw=False)
+            message.inputs[0].contents.uint_contents.extend(bytes(MAX_TYPED))
+        case "more dimensions than are read":
+            tensor.shape.extend([1] * 100_000)
+        case "more inputs than are read":
+            message.ParseFromString(message.SerializeToString() + b"\x2a\x00" * 100_000)
+        case "more outputs than are read":
+            message.ParseFromString(message.SerializeToString() + b"\x32\x00" * 100_000)
+        case "more parameters than are read":
+            for number in range(MAX_ENTRIES + 1):
+                message.parameters[str(number)].bool_param = True
     return message
 
 
@@ -173,6 +186,11 @@ def _changed(change: str) -> Any:
         "a long id",
         "a typed pixel of 256",
         "no bytes at all",
+        "more typed elements than are read",
+        "more dimensions than are read",
+        "more inputs than are read",
+        "more outputs than are read",
+        "more parameters than are read",
     ],
 )
 def test_a_bad_request_is_an_invalid_argument(change: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 from typing import Any
 
@@ -229,6 +230,23 @@ def test_too_many_elements_are_not_cut_out() -> None:
     del tensor["data"]
     body = oip.body({"inputs": [tensor]}, bytes(4000))
     assert refusal(body.content, body.headers) == (413, "too_many_images")
+
+
+@pytest.mark.parametrize("many", [b"[]," * 300_001, b"0," * 1_000_001, b'{"a":0},' * 300_001])
+@pytest.mark.parametrize("packed", [False, True])
+def test_json_that_takes_long_to_read_is_not_read(many: bytes, packed: bool) -> None:
+    """Python's parser holds up all other requests; packed, some kilobytes would be enough."""
+    content = b'{"inputs": [' + many + b"0]}"
+    headers = {"Content-Encoding": "gzip"} if packed else None
+    response = over_http(
+        lambda c: c.post(
+            "/v2/models/fake/infer",
+            content=gzip.compress(content) if packed else content,
+            headers=headers,
+        )
+    )
+    assert refused(response) == (400, "bad_request")
+    assert "too many values" in response.json()["error"]
 
 
 def test_a_model_that_fails_keeps_its_secret() -> None:
