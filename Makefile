@@ -6,7 +6,7 @@ STAMP := $(VENV)/.setup-done
 FREIA := $(VENV)/.freia-done
 SECONDS ?= 600
 
-.PHONY: help setup lint types format test test-fast test-integration demo bench bench-model bench-cifar bench-serving bench-gate protos lock clean
+.PHONY: help setup lint types format test test-fast test-integration clients demo bench bench-model bench-cifar bench-service bench-gate soak protos lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -46,10 +46,9 @@ clients: setup ## stock clients and tools in environments of their own, .venv/cl
 demo: setup ## train, calibrate, serve and ask, on scikit-learn's digits
 	$(BIN)/python -m tests.demo.demo
 
-# one at a time, or they would slow each other; the short one first, which may refuse its BUNDLE
+# one at a time, or they would slow each other
 .NOTPARALLEL: bench
-bench: $(if $(BUNDLE),bench-serving) bench-model ## the network and, with BUNDLE=..., serving
-	@$(if $(BUNDLE),:,echo 'serving was left out: make bench-serving BUNDLE=runs/digits-bundle (see make demo)')
+bench: bench-service bench-model ## serving and the network; the others need data: see below
 
 bench-model: $(FREIA) ## speed and memory of the network, against FrEIA and torchvision
 	$(BIN)/python -m tests.bench.model
@@ -58,12 +57,16 @@ bench-cifar: $(if $(DATA),$(FREIA)) ## accuracy after equal SECONDS against the 
 	@test -n '$(DATA)' || { echo 'make bench-cifar: expected DATA=.../cifar10/train.parquet'; exit 1; }
 	$(BIN)/python -m tests.bench.published_cifar --data '$(DATA)' --seconds $(SECONDS)
 
-bench-serving: setup ## what serving costs beside the model; BUNDLE=... (made by make demo)
-	$(BIN)/python -m tests.bench.serving $(BUNDLE)
-
 bench-gate: setup ## realised rates, promise and cost of the gate; BUNDLE=fashion-mnist TEST=.../test.parquet
 	@test -n '$(BUNDLE)' -a -n '$(TEST)' || { echo 'make bench-gate: expected BUNDLE=NAME TEST=DATA, labelled images that the model has not seen'; exit 1; }
 	$(BIN)/python -m tests.bench.gate '$(BUNDLE)' '$(TEST)'
+
+bench-service: setup ## serving against the Predictor alone and other servers; TEST=.../fashion_mnist/test.parquet
+	$(BIN)/python -m tests.bench.service --bundle '$(or $(BUNDLE),fashion-mnist)' $(if $(TEST),--test '$(TEST)')
+
+soak: setup clients ## long runs: fuzz, load, swaps, kills, rates; BUNDLE=fashion-mnist DATA=.../test.parquet
+	@test -n '$(DATA)' || { echo 'make soak: expected DATA=.../test.parquet, images like those of the calibration'; exit 1; }
+	failed=0; for run in fuzz soak swap chaos wire; do $(BIN)/python -m tests.soak $$run --bundle '$(or $(BUNDLE),fashion-mnist)' --data '$(DATA)' || failed=1; done; exit $$failed
 
 $(FREIA): $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'

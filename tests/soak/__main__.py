@@ -1,4 +1,4 @@
-"""The long runs: ``python -m tests.soak {fuzz,soak,swap,chaos}``; a short one of each is a test.
+"""The long runs: ``python -m tests.soak RUN``, see ``--help``; a short one of each is a test.
 
 Each starts a service of its own on free loopback ports, prints how it goes, and writes what came of
 it into ``runs/soak.json``. Its exit status is 1 where something is not as it must be.
@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,12 +21,14 @@ from tests.bench.record import Record, setting
 from tests.integration.running import Service, serving
 from tests.soak import schema
 from tests.soak.chaos import PARTS, chaos, terminate
-from tests.soak.expected import Version, versions_of
+from tests.soak.expected import Version, steady, versions_of
 from tests.soak.fuzz import fuzz
 from tests.soak.pictures import pictures
 from tests.soak.steady_load import soak
 from tests.soak.swap import swapping
 from tests.soak.variant import variant
+from tests.soak.wire import through_the_wire
+from train.data import open_data
 
 IMAGES = 100
 
@@ -109,7 +112,24 @@ def run_chaos(run: Run) -> Iterator[Result]:
         yield terminate(service, run.images, run.versions, run.log)
 
 
-RUNS = {"fuzz": run_fuzz, "soak": run_soak, "swap": run_swap, "chaos": run_chaos}
+def run_wire(run: Run) -> Iterator[Result]:
+    if run.asked.data is None:
+        raise SystemExit("wire: expected --data DATA, images like those of the calibration")
+    rows = islice(iter(open_data(run.asked.data)), run.asked.images)
+    images = [row.image for row in rows]
+    alone = steady(run.bundle, images[:IMAGES])
+    (version,) = versions_of([run.bundle], alone)
+    with run.service() as service:
+        yield through_the_wire(service, version, alone, images, run.asked.alpha, say)
+
+
+RUNS = {
+    "fuzz": run_fuzz,
+    "soak": run_soak,
+    "swap": run_swap,
+    "chaos": run_chaos,
+    "wire": run_wire,
+}
 
 
 def say(line: str) -> None:
@@ -146,6 +166,7 @@ def _parser() -> argparse.ArgumentParser:
         ("soak", "minutes at a share of the capacity: no error, memory flat"),
         ("swap", "deployments under load: no request failed, none mixed"),
         ("chaos", "processes killed under load: back by itself, no wrong verdict"),
+        ("wire", "typical images: the rates that were promised; one answer through every face"),
     ):
         own = runs.add_parser(name, help=what)
         own.add_argument("--bundle", default="fashion-mnist", help="BUNDLE that is served")
@@ -154,11 +175,13 @@ def _parser() -> argparse.ArgumentParser:
         own.add_argument("--out", type=Path, default=Path("runs/soak.json"))
         if name in ("soak", "swap"):
             own.add_argument("--seconds", type=float, default=600.0)
-    fuzzing, soaking, swaps, killing = (runs.choices[name] for name in RUNS)
+    fuzzing, soaking, swaps, killing, wire = (runs.choices[name] for name in RUNS)
     fuzzing.add_argument("--requests", type=int, default=20_000)
     fuzzing.add_argument("--examples", type=int, default=100, help="of schemathesis, an operation")
     soaking.add_argument("--share", type=float, default=0.7, help="of the measured capacity")
     swaps.add_argument("--every", type=float, default=20.0, help="seconds between deployments")
+    wire.add_argument("--images", type=int, default=5_000)
+    wire.add_argument("--alpha", type=float, default=0.05)
     killing.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     return parser
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from tests.service.faces import oip
 from tests.service.faces.asking import over_http, refused
-from tests.service.faces.fakes import BROKEN, Bench, bench, png
+from tests.service.faces.fakes import BROKEN, LIMITS, Bench, bench, png
 
 GOOD = base64.b64encode(png(5)).decode()
 IMAGE: dict[str, Any] = {"name": "image", "datatype": "BYTES", "shape": [1], "data": [GOOD]}
@@ -233,17 +234,16 @@ def test_too_many_elements_are_not_cut_out() -> None:
 
 
 @pytest.mark.parametrize("many", [b"[]," * 300_001, b"0," * 1_000_001, b'{"a":0},' * 300_001])
-@pytest.mark.parametrize("packed", [False, True])
-def test_json_that_takes_long_to_read_is_not_read(many: bytes, packed: bool) -> None:
+def test_json_that_takes_long_to_read_is_not_read(many: bytes) -> None:
     """Python's parser holds up all other requests; packed, some kilobytes would be enough."""
-    content = b'{"inputs": [' + many + b"0]}"
-    headers = {"Content-Encoding": "gzip"} if packed else None
+    roomy = bench(limits=replace(LIMITS, max_body_bytes=4_000_000))
+    content = gzip.compress(b'{"inputs": [' + many + b"0]}")
+    assert len(content) < 20_000
     response = over_http(
         lambda c: c.post(
-            "/v2/models/fake/infer",
-            content=gzip.compress(content) if packed else content,
-            headers=headers,
-        )
+            "/v2/models/fake/infer", content=content, headers={"Content-Encoding": "gzip"}
+        ),
+        roomy,
     )
     assert refused(response) == (400, "bad_request")
     assert "too many values" in response.json()["error"]
