@@ -22,7 +22,7 @@ from ray.serve import Application
 from ray.serve.config import AutoscalingConfig, BackpressureConfig
 from ray.serve.handle import DeploymentHandle
 
-from service import served
+from service import served, shedding
 from service.access_log import AccessLog
 from service.admin import Admin, target_of
 from service.config import NO_LOG, STDERR, ServiceConfig
@@ -31,7 +31,7 @@ from service.follower import Follower
 from service.grpc_api import GrpcFace
 from service.http_api import Doors, create_app
 from service.keys import ADMIN_KEYS, API_KEYS, Keys
-from service.monitor import RELOADS, SHADOW, Monitor, Reporter, Tally
+from service.monitor import RELOADS, SHADOW, SHED, Monitor, Reporter, Tally
 from service.oip.rpc import InferenceFace
 from service.quarantine import Quarantine
 from service.recorder import Recorder
@@ -61,6 +61,7 @@ class Central(Monitor):
 
     def __init__(self, config: ServiceConfig) -> None:
         super().__init__()
+        self._refused = 0
         bundles = "\n".join(map(str, config.bundles))
         key = f"oodgate-plan-{hashlib.sha256(bundles.encode()).hexdigest()}".encode()
         saved = internal_kv._internal_kv_get(key)
@@ -72,6 +73,10 @@ class Central(Monitor):
 
     async def exposition(self) -> bytes:
         """The Prometheus text format."""
+        refused = await asyncio.to_thread(shedding.refused)
+        # less than before: HAProxy has started again
+        self._totals.count(SHED, by=refused - self._refused * (refused >= self._refused))
+        self._refused = refused
         self.served((target.name, target.version) for target in self._rollout.plan.serving)
         return await super().exposition()
 

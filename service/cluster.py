@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from service import front_headers, loopback, no_application, worker
+from service import front_headers, loopback, no_application, shedding, worker
 from service.config import ServiceConfig
 from service.startup import StartupError, free_ports
 
@@ -89,6 +89,7 @@ def environment(
     settings.update(zip(ports, map(str, free_ports(len(ports))), strict=True))
     settings.update(loopback.environment)
     settings.update([front_headers.CALLBACK])
+    settings[shedding.ADMITTED] = str(config.replicas * config.max_queued_requests)
     settings |= {worker.FRONT_HOST: host, worker.FRONT_GRPC_PORT: str(grpc_port)}
     if haproxy:
         settings.update(_haproxy_files(folder, tls))

@@ -43,7 +43,13 @@ from service.bundle import Bundle
 from service.config import NO_LOG, ServiceConfig
 from service.keys import ADMIN_KEYS, API_KEYS, Keys
 from service.loopback import LOOPBACK
-from service.startup import StartupError, check_compiles, check_ports, checked_host
+from service.startup import (
+    StartupError,
+    check_compiles,
+    check_ports,
+    check_tls,
+    checked_host,
+)
 
 #: The place of the access log that is this process's own output.
 STDOUT = "stdout"
@@ -90,6 +96,8 @@ def serve(
     keys = Keys(options.get("api_keys_file"), API_KEYS)
     address = checked_host(where.host, where.insecure, bool(keys))
     check_ports(address, where.port, where.grpc_port)
+    if where.tls is not None:
+        check_tls(where.tls.certificate, where.tls.key)
     loaded = _different([Bundle.load(path) for path in bundles])
     if "ray" in sys.modules:
         raise StartupError("ray is imported already: serve from a process of its own")

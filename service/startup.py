@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import socket
+import ssl
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +49,18 @@ def check_ports(host: str, port: int, grpc_port: int) -> None:
                     f"port {number} on {host} cannot be used ({error.strerror}): stop what uses "
                     f"it, or choose another {name}"
                 ) from error
+
+
+def check_tls(certificate: Path, key: Path) -> None:
+    """Refuse at once a certificate that cannot be served: HAProxy would say so after a minute."""
+    try:
+        # an encrypted key fails by its empty password; else it would be asked for on the terminal
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
+    except OSError as error:
+        raise StartupError(
+            f"--tls-cert {certificate}, --tls-key {key}: {error}; expected a certificate chain and "
+            "its key, unencrypted, both in PEM"
+        ) from error
 
 
 def check_compiles() -> None:

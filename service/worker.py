@@ -2,15 +2,15 @@
 
 Ray runs ``apply`` at the start of every worker process of this service
 (``worker_process_setup_hook``); what it is to do arrives in the environment, which all of them
-inherit. Serve 2.60 has no option for
-any of it; integration tests look at what comes of it, so a Ray that behaves otherwise is noticed.
+inherit. Serve 2.60 has no option for any of it; integration tests look at what comes of it, so a
+Ray that behaves otherwise is noticed.
 """
 
 from __future__ import annotations
 
 import os
 
-from service import loopback, no_application, own_ports
+from service import loopback, no_application, own_ports, shedding
 
 #: Where the two front doors are; nothing else is bound beyond loopback.
 FRONT_HOST = "OODGATE_FRONT_HOST"
@@ -24,12 +24,6 @@ _HTTP_BIND = "bind {{ config.frontend_host }}:{{ config.frontend_port }}"
 _GRPC_BIND = "bind {{ config.grpc_frontend_host }}:{{ config.grpc_frontend_port }} proto h2"
 
 _FRONT_HOSTS = ("bind {{ config.frontend_host }}:", "bind {{ config.grpc_frontend_host }}:")
-
-#: Serve decodes the header as UTF-8 without a net; what is not plain text is not passed on.
-_REQUEST_ID = (
-    "    http-request del-header x-request-id unless "
-    "{ req.hdr(x-request-id) -m reg ^[!-~]{1,256}$ }\n"
-)
 
 
 def apply() -> None:
@@ -66,4 +60,6 @@ def rewritten(template: str, environment: os._Environ[str] | dict[str, str]) -> 
                 f"errorfile {status} {errors}",
             )
         template = no_application.in_haproxy(template)
-    return template.replace("{{ healthz_rules|safe }}", _REQUEST_ID + "{{ healthz_rules|safe }}")
+    if admitted := environment.get(shedding.ADMITTED):
+        template = shedding.in_haproxy(template, admitted)
+    return template

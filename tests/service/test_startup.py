@@ -6,6 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
+import trustme
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 from model.compiling import CompilerError
 from service import cluster, processes, startup
@@ -13,7 +20,7 @@ from service.bundle import Bundle
 from service.config import ServiceConfig
 from service.predictor import Predictor
 from service.serve import Where, serve
-from service.startup import StartupError, check_ports, checked_host, free_ports
+from service.startup import StartupError, check_ports, check_tls, checked_host, free_ports
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])
@@ -128,3 +135,26 @@ def test_haproxy_waits_for_a_client_only_a_little_longer_than_the_service(tmp_pa
     config = ServiceConfig(bundles=(tmp_path,), read_timeout_s=2.5)
     settings = cluster.environment(config, tmp_path, "127.0.0.1", 8001, haproxy=True)
     assert 2.5 < float(settings["RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S"]) < 10
+
+
+@pytest.mark.parametrize("damage", ["none", "no text", "no file", "another key", "encrypted"])
+def test_a_certificate_that_cannot_be_served_is_refused(tmp_path: Path, damage: str) -> None:
+    authority = trustme.CA()
+    issued, other = authority.issue_cert("localhost"), authority.issue_cert("localhost")
+    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    issued.cert_chain_pems[0].write_to_path(str(certificate))
+    signer = other if damage == "another key" else issued
+    signer.private_key_pem.write_to_path(str(key))
+    if damage == "no text":
+        certificate.write_bytes(bytes(range(256)))
+    elif damage == "no file":
+        key.unlink()
+    elif damage == "encrypted":
+        private = load_pem_private_key(key.read_bytes(), None)
+        locked = BestAvailableEncryption(b"a secret")
+        key.write_bytes(private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, locked))
+    if damage == "none":
+        check_tls(certificate, key)
+        return
+    with pytest.raises(StartupError, match=r"--tls-cert .*cert\.pem, --tls-key .*in PEM"):
+        check_tls(certificate, key)
