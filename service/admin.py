@@ -52,6 +52,7 @@ class Admin:
             "previous": outcome.previous,
             "shadow": shadow,
             "replicas": outcome.replicas,
+            "behind": outcome.behind,
             "seconds": round(outcome.seconds, 3),
         }
 

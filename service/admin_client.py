@@ -20,7 +20,7 @@ from service.startup import LOOPBACK_HOSTS, StartupError
 VARIABLE = "OODGATE_ADMIN_KEY"
 
 #: A bundle may have to be compiled on every replica.
-_TIMEOUT_S = 330.0
+_TIMEOUT_S = 660.0
 
 
 class AdminClient:
@@ -39,6 +39,8 @@ class AdminClient:
         if parts.hostname in LOOPBACK_HOSTS:  # a proxy is another machine, and would learn the key
             handlers.append(urllib.request.ProxyHandler({}))
         self._opener = urllib.request.build_opener(*handlers)
+        #: Whether the key can be read on the way.
+        self.in_plain_text = parts.scheme == "http" and parts.hostname not in LOOPBACK_HOSTS
         self._key = _given_key() or _local_key(parts)
 
     def state(self) -> dict[str, Any]:

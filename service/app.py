@@ -25,8 +25,10 @@ from ray.serve.handle import DeploymentHandle
 from service import served, shedding
 from service.access_log import AccessLog
 from service.admin import Admin, target_of
+from service.bundle import BundleError
 from service.config import NO_LOG, STDERR, ServiceConfig
-from service.engine import Engine, standing
+from service.engine import READERS, Engine, standing
+from service.errors import BusyError, DeployError
 from service.follower import Follower
 from service.grpc_api import GrpcFace
 from service.http_api import Doors, create_app
@@ -61,7 +63,7 @@ class Central(Monitor):
 
     def __init__(self, config: ServiceConfig) -> None:
         super().__init__()
-        self._refused = 0
+        self._refused = shedding.refused()
         bundles = "\n".join(map(str, config.bundles))
         key = f"oodgate-plan-{hashlib.sha256(bundles.encode()).hexdigest()}".encode()
         saved = internal_kv._internal_kv_get(key)
@@ -94,15 +96,18 @@ class Central(Monitor):
 
     async def deploy(self, target: Target, share: float | None) -> Outcome:
         """Swap, or with a share shadow, and count how it went."""
-        outcome = "refused"
         try:
             if share is None:
-                done, outcome = await self._rollout.deploy(target), "swapped"
+                done = await self._rollout.deploy(target)
             else:
-                done, outcome = await self._rollout.shadow(target, share), "shadowed"
-            return done
-        finally:
-            await self.count(RELOADS, outcome)
+                done = await self._rollout.shadow(target, share)
+        except BusyError:
+            raise
+        except DeployError:
+            await self.count(RELOADS, "refused")
+            raise
+        await self.count(RELOADS, "swapped" if share is None else "shadowed")
+        return done
 
     async def end_shadow(self, name: str) -> None:
         """See ``Rollout.end_shadow``."""
@@ -130,7 +135,7 @@ class Gateway(GrpcFace, InferenceFace):
         self._recorder = _recorder(config)
         self._runtime = _runtime(config)
         plan = await monitor.begin.remote(tuple(target_of(path) for path in config.bundles))
-        models = Models([self._load(Path(target.path)) for target in plan.serving])
+        models = Models([self._load_first(Path(target.path)) for target in plan.serving])
         self.engine = Engine(models=models, limits=config.limits(), recorder=self._recorder)
         self.keys = Keys(config.api_keys_file, API_KEYS)
         self._admin = Admin(monitor, Keys(config.admin_keys_file, ADMIN_KEYS))
@@ -152,6 +157,15 @@ class Gateway(GrpcFace, InferenceFace):
 
     def _load(self, path: Path) -> ServedModel:
         return served.load(path, self._runtime, self._recorder.batch)
+
+    def _load_first(self, path: Path) -> ServedModel:
+        try:
+            return self._load(path)
+        except BundleError as error:
+            logging.getLogger("oodgate").error(
+                "a replica cannot start: %s; put the bundle back, or deploy another one", error
+            )
+            raise
 
     async def __del__(self) -> None:
         """Serve awaits this when a replica stops gracefully."""
@@ -219,7 +233,7 @@ def log_to_terminal() -> None:
 def build(config: ServiceConfig) -> Application:
     """One Monitor, and as many Gateways as there are replicas."""
     monitor = serve.deployment(name="Monitor", **_MONITOR)(Central)
-    places = max(config.max_queued_requests, 2 * config.max_batch_size) + SPARE_PLACES
+    places = (READERS + 1) * config.max_queued_requests + SPARE_PLACES
     gateway = serve.deployment(
         name="Gateway",
         **_scale(config, places),

@@ -24,7 +24,25 @@ from service.startup import StartupError, free_ports
 APPLICATION = "oodgate"
 
 #: gRPC's own limit over the service's, so that an over-limit image gets the service's answer.
-GRPC_ENVELOPE_FACTOR = 4
+GRPC_ENVELOPE_FACTOR = 2
+
+#: What Serve is to do on any cluster; ``deploy/kuberay`` has the same.
+ANYWHERE = {
+    # Serve's own 5 s ends a proxy that is merely slow to import on a busy machine
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "55",
+    # one that has died is noticed at the third look, and nobody is answered meanwhile
+    "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
+    # a request is an answer's only cause, so one whose replica died may be asked again, once
+    "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
+    "RAY_SERVE_HAPROXY_RETRIES": "1",
+    "RAY_SERVE_HAPROXY_HEALTH_CHECK_INTER": "1s",
+    # a request that is asked again, or waited for until it is whole, has to fit
+    "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": "65536",
+    # the model has threads of its own, so one loop can do Serve's work and ours: fewer hops
+    "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
+    "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
+    front_headers.CALLBACK[0]: front_headers.CALLBACK[1],
+}
 
 _START_S = 120.0
 
@@ -51,14 +69,11 @@ def environment(
     Writes into ``folder`` what HAProxy reads from files.
     """
     settings = {
+        **ANYWHERE,
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
         "RAY_SERVE_LOG_TO_STDERR": "0",
-        # Serve's own 5 s ends a proxy that is merely slow to import on a busy machine
-        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "55",
-        # one that has died is noticed at the third look, and nobody is answered meanwhile
-        "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
         "RAY_SERVE_ENABLE_HA_PROXY": "1" if haproxy else "0",
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0",
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
@@ -67,13 +82,6 @@ def environment(
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
         "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "metrics.sock"),
         "RAY_SERVE_HAPROXY_NBTHREAD": "1",
-        # a request is an answer's only cause, so one whose replica died may be asked again, once
-        "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
-        "RAY_SERVE_HAPROXY_RETRIES": "1",
-        "RAY_SERVE_HAPROXY_HEALTH_CHECK_INTER": "1s",
-        # the model has threads of its own, so one loop can do Serve's work and ours: fewer hops
-        "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
-        "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
         # HAProxy's hour lets half-sent requests take all of its connections
         "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": str(math.ceil(config.read_timeout_s) + 5),
         "RAY_SERVE_GRPC_MAX_MESSAGE_SIZE": str(GRPC_ENVELOPE_FACTOR * config.max_body_bytes),
@@ -88,7 +96,6 @@ def environment(
     )
     settings.update(zip(ports, map(str, free_ports(len(ports))), strict=True))
     settings.update(loopback.environment)
-    settings.update([front_headers.CALLBACK])
     settings[shedding.ADMITTED] = str(config.replicas * config.max_queued_requests)
     settings |= {worker.FRONT_HOST: host, worker.FRONT_GRPC_PORT: str(grpc_port)}
     if haproxy:

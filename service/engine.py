@@ -41,6 +41,10 @@ from service.trace import Trace
 
 Answer = TypeVar("Answer")
 
+#: Requests whose bodies may be arriving, for each that may be classified: a slow upload costs
+#: memory and no work, so it must not keep out those that are complete.
+READERS = 8
+
 #: Longest id that is echoed.
 MAX_ID_LENGTH = 256
 
@@ -65,7 +69,8 @@ class Engine:
         self.models = models
         self._recorder = recorder
         self._shadows = Shadows(models, recorder.tally)
-        self._waiting = 0
+        self._reading = Places(READERS * limits.max_waiting)
+        self._classifying = Places(limits.max_waiting)
         self._decoders = ThreadPoolExecutor(2, thread_name_prefix="decode")
 
     async def answer(
@@ -82,9 +87,12 @@ class Engine:
         trace = Trace(protocol=protocol, id=request_id or uuid.uuid4().hex)
         ask: Ask | None = None
         try:
-            with self._admitted():
+            with self._reading.place():
                 ask = await self._read(read)
-                answer = render(ask, await self._classify(ask, trace))
+            with self._classifying.place():
+                reply = await self._classify(ask, trace)
+                with trace.stage("render"):
+                    answer = render(ask, reply)
             trace.code = OK
             return answer
         except Exception as error:
@@ -118,8 +126,9 @@ class Engine:
         model = self.models.find(ask.model, ask.version)
         trace.model = model.name
         self._check(ask, model)
-        images = await self._images(ask, model, trace)
-        batched = await model.classify(images, ask.alpha, self._deadline(ask, began))
+        deadline = self._deadline(ask, began)
+        images = await self._images(ask, model, trace, deadline)
+        batched = await model.classify(images, ask.alpha, deadline)
         trace.stages |= {"queue": batched.queue_s, "forward": batched.forward_s}
         trace.verdicts = batched.verdicts
         self._shadows.follow(model, images, ask.alpha, batched.verdicts)
@@ -128,10 +137,7 @@ class Engine:
     def _deadline(self, ask: Ask, began: float) -> float:
         """When the answer is too late: as the caller says, and never later than the service's."""
         allowed = self.limits.queue_timeout_s
-        deadline = began + (allowed if ask.timeout_s is None else min(allowed, ask.timeout_s))
-        if time.monotonic() > deadline:
-            raise DeadlineError(time.monotonic() - began)
-        return deadline
+        return began + (allowed if ask.timeout_s is None else min(allowed, ask.timeout_s))
 
     def _check(self, ask: Ask, model: ServedModel) -> None:
         """Whatever can be refused before an image is decoded."""
@@ -151,27 +157,43 @@ class Engine:
         if ask.timeout_s is not None and not ask.timeout_s > 0:
             raise BadParameterError(f"timeout is {ask.timeout_s:g} s: expected more than 0")
 
-    async def _images(self, ask: Ask, model: ServedModel, trace: Trace) -> UInt8Array:
-        began = time.perf_counter()
-        if isinstance(ask.images, np.ndarray):
-            images = checked_pixels(ask.images, model.spec)
-        else:
+    async def _images(
+        self, ask: Ask, model: ServedModel, trace: Trace, deadline: float
+    ) -> UInt8Array:
+        with trace.stage("decode"):
+            if isinstance(ask.images, np.ndarray):
+                return checked_pixels(ask.images, model.spec)
             loop = asyncio.get_running_loop()
-            images = await loop.run_in_executor(
-                self._decoders, decode_all, ask.images, model.spec, self.limits.max_pixels
+            return await loop.run_in_executor(
+                self._decoders, self._decoded, ask.images, model, deadline, time.monotonic()
             )
-        trace.stages["decode"] = time.perf_counter() - began
-        return images
+
+    def _decoded(
+        self, images: Sequence[bytes], model: ServedModel, deadline: float, queued_at: float
+    ) -> UInt8Array:
+        """In a decoder's thread, whose turn may have come too late."""
+        if (now := time.monotonic()) > deadline:
+            raise DeadlineError(now - queued_at)
+        return decode_all(images, model.spec, self.limits.max_pixels)
+
+
+class Places:
+    """So many at once; the next one is refused."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._taken = 0
 
     @contextlib.contextmanager
-    def _admitted(self) -> Iterator[None]:
-        if self._waiting >= self.limits.max_waiting:
+    def place(self) -> Iterator[None]:
+        """Raises ``OverloadedError`` where none is free."""
+        if self._taken >= self._count:
             raise OverloadedError
-        self._waiting += 1
+        self._taken += 1
         try:
             yield
         finally:
-            self._waiting -= 1
+            self._taken -= 1
 
 
 def _bytes_of(images: Sequence[bytes] | Any) -> int:

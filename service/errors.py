@@ -130,6 +130,10 @@ class DeployError(ServiceError):
     """A bundle that was not taken into service; the one before goes on."""
 
 
+class BusyError(DeployError):
+    """One deployment at a time; nothing is wrong with the bundle."""
+
+
 class OverloadedError(ServiceError):
     """More requests than the replica admits; worth trying again."""
 

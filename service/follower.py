@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 import uuid
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,8 @@ IDLE_S = 2.0
 BUSY_S = 0.1
 #: Between two attempts to reach a Monitor that does not answer.
 RETRY_S = 1.0
+#: Between two attempts to load what the plan serves and this replica could not.
+REFUSED_RETRY_S = 10.0
 
 Load = Callable[[Path], ServedModel]
 Sync = Callable[[str, Report, float], Awaitable[Plan]]
@@ -43,6 +46,7 @@ class Follower:
             target: models.find(target.name, target.version) for target in plan.serving
         }
         self._refused: dict[Target, str] = {}
+        self._retry_at = 0.0
         self._loading: dict[Target, asyncio.Task[None]] = {}
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="load")
         self._number = 0
@@ -88,17 +92,26 @@ class Follower:
         """Load what is missing; once all is there that the plan serves, serve it."""
         if plan.number > self._plan.number:
             self._refused.clear()  # another wish, another try
+        self._forget_old_refusals(plan)
         self._plan = plan
         wanted = plan.targets()
         for target in wanted - self._loaded.keys() - self._refused.keys() - self._loading.keys():
             task = asyncio.get_running_loop().create_task(self._fetch(target))
             self._loading[target] = task
-        needed = {*plan.serving, *(target for target, _ in plan.shadows)}
-        if needed <= self._loaded.keys():
+        if self._loaded.keys() >= set(plan.serving):
             self._serve(plan)
         for target in (self._loaded.keys() | self._refused.keys()) - wanted:
             if not self._answers(target):
                 self._loaded.pop(target, None)
+            self._refused.pop(target, None)
+
+    def _forget_old_refusals(self, plan: Plan) -> None:
+        """What all others serve is tried again and again; a wish is tried once."""
+        now = time.monotonic()
+        if now < self._retry_at:
+            return
+        self._retry_at = now + REFUSED_RETRY_S
+        for target in (*plan.serving, *(target for target, _ in plan.shadows)):
             self._refused.pop(target, None)
 
     def _answers(self, target: Target) -> bool:
@@ -110,7 +123,9 @@ class Follower:
         for target in plan.serving:
             self._models.put(self._loaded[target])
         self._models.shadows = {
-            target.name: Shadow(self._loaded[target], share) for target, share in plan.shadows
+            target.name: Shadow(self._loaded[target], share)
+            for target, share in plan.shadows
+            if target in self._loaded
         }
         self._number = plan.number
 

@@ -16,6 +16,9 @@ from service.engine import Engine
 from service.errors import BadRequestError, Fault, ServiceError, UnauthenticatedError
 from service.keys import Keys, presented
 
+#: Top-level fields of a request: inputs, outputs and parameters are tens at most.
+MAX_FIELDS = 1_000
+
 
 def add_service(
     servicer: Any, server: Any, service: str, requests: Mapping[str, Any], streams: Any = ()
@@ -78,12 +81,49 @@ def _metadata(context: Any) -> dict[str, str]:
 
 def _parser(message: Any) -> Callable[[bytes], Any]:
     def parsed(data: bytes) -> Any:
+        if _fields(data) > MAX_FIELDS:
+            return data
         try:
             return message.FromString(data)
         except DecodeError:
             return data
 
     return parsed
+
+
+def _fields(data: bytes) -> int:
+    """Fields of a message at its top level, counted up to one over the bound.
+
+    Each may become an object of a hundred bytes for two on the wire. What cannot be walked is left
+    to the parser to refuse.
+    """
+    at = found = 0
+    while at < len(data) and found <= MAX_FIELDS:
+        key, at = _varint(data, at)
+        kind = key & 7
+        if kind == 0:
+            _, at = _varint(data, at)
+        elif kind == 2:
+            length, at = _varint(data, at)
+            at += length
+        elif kind in (1, 5):
+            at += 8 if kind == 1 else 4
+        else:
+            break
+        found += 1
+    return found
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while at < len(data) and shift < 64:
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            break
+        shift += 7
+    return value, at
 
 
 def _serialized(message: Any) -> bytes:

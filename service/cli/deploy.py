@@ -44,6 +44,10 @@ def deploy(
     from service.admin_client import AdminClient, resolved
 
     client = AdminClient(url, ca_cert)
+    if client.in_plain_text:
+        typer.echo(
+            "warning: the admin key goes over the network in plain text: use https", err=True
+        )
     if end_shadow is not None:
         _tell(client.end_shadow(end_shadow))
     elif bundle is None:
@@ -56,6 +60,8 @@ def deploy(
             f"{name} {version} {verb} {found['previous']} on {found['replicas']} replica(s), after "
             f"{found['seconds']:.1f} s"
         )
+        if found["behind"]:
+            typer.echo(f"{found['behind']} replica(s) are behind and will follow", err=True)
 
 
 def _tell(state: dict[str, Any]) -> None:

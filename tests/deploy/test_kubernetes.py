@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from service.cluster import GRPC_ENVELOPE_FACTOR
+from service.cluster import ANYWHERE, GRPC_ENVELOPE_FACTOR
 from service.config import ServiceConfig
 from tests.deploy.manifests import (
     NETWORK,
@@ -204,6 +204,7 @@ def test_environment_follows_from_the_configuration(rayservice: dict[str, Any]) 
         timeout = int(env["RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S"])
         assert timeout >= config.read_timeout_s
         assert env["RAY_SERVE_ENABLE_HA_PROXY"] == "1"
+        assert {name: env.get(name) for name in ANYWHERE} == ANYWHERE
 
 
 def test_environment_is_known_to_ray(rayservice: dict[str, Any]) -> None:

@@ -67,7 +67,9 @@ def test_nobody_has_a_key_where_none_is_configured(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("shadow", [False, True])
 def test_a_bundle_is_deployed_as_it_is_on_this_node(bundle: Bundle, shadow: bool) -> None:
-    outcome = Outcome("digits", bundle.version, "old", replicas=2, seconds=1.23456)
+    outcome = Outcome(
+        name="digits", version=bundle.version, previous="old", replicas=2, behind=1, seconds=1.23456
+    )
     wishes, central = admin(outcome)
     found = asyncio.run(wishes.deploy(str(bundle.path), shadow, 0.5))
     target = Target(bundle.name, bundle.version, str(bundle.path.resolve()))
@@ -77,6 +79,7 @@ def test_a_bundle_is_deployed_as_it_is_on_this_node(bundle: Bundle, shadow: bool
         "previous": "old",
         "shadow": shadow,
         "replicas": 2,
+        "behind": 1,
         "seconds": 1.235,
     }
 

@@ -40,7 +40,7 @@ def test_an_answer_names_model_version_labels_and_id() -> None:
         "http",
         reply.model,
     )
-    assert list(trace.stages) == ["decode", "queue", "forward"]
+    assert list(trace.stages) == ["decode", "queue", "forward", "render"]
     assert sum(trace.stages.values()) <= trace.seconds
     assert trace.verdicts == reply.verdicts
 

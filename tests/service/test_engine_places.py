@@ -13,6 +13,7 @@ from model.image import UInt8Array
 from service import engine as module
 from service import monitor
 from service.ask import Ask, Reply
+from service.engine import READERS
 from service.errors import Fault
 from service.verdict import Verdict
 from tests.service.asking import LIMITS, asked, engine, refused
@@ -33,7 +34,11 @@ def test_places_are_bounded_and_every_end_gives_one_back() -> None:
         def render(ask: Ask, reply: Reply) -> Reply:
             return reply
 
-        waiting = [asyncio.create_task(at.answer("http", slow, render)) for _ in range(2)]
+        places = READERS * LIMITS.max_waiting
+        waiting = [asyncio.create_task(at.answer("http", slow, render)) for _ in range(places - 1)]
+        await asyncio.sleep(0)
+        await asked(at, Ask(images=[png()]))  # what is complete passes by slow uploads
+        waiting.append(asyncio.create_task(at.answer("http", slow, render)))
         await asyncio.sleep(0)
         for _ in range(3):
             with pytest.raises(Fault) as fault:
@@ -43,14 +48,17 @@ def test_places_are_bounded_and_every_end_gives_one_back() -> None:
         with pytest.raises(asyncio.CancelledError):
             await waiting[0]
         await asked(at, Ask(images=[png()]))
+        for task in waiting[3:]:
+            task.cancel()
         gate.set()
-        await waiting[1]
+        await asyncio.gather(*waiting[1:3])
 
     asyncio.run(run())
     values = notes.tally.values
     assert values[monitor.SHED.name, ()] == 3
     outcomes = {k[1][1]: n for k, n in values.items() if k[0] == monitor.REQUESTS.name}
-    assert outcomes == {"overloaded": 3, "cancelled": 1, "ok": 2}
+    cancelled = READERS * LIMITS.max_waiting - 2
+    assert outcomes == {"overloaded": 3, "cancelled": cancelled, "ok": 4}
 
 
 def test_a_full_queue_of_images_is_shed_as_well() -> None:

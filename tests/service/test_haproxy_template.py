@@ -47,8 +47,10 @@ def test_serve_has_the_places_that_are_rewritten(template: str) -> None:
     assert template.count("errorfile") == 3
 
 
-def test_nothing_changes_unless_it_is_asked_for(template: str) -> None:
-    assert rewritten(template, {}) == template
+def test_only_whole_requests_go_to_a_replica(template: str) -> None:
+    gone, come = changed(template, rewritten(template, {}))
+    assert gone == set()
+    assert come == {"option http-buffer-request", "timeout http-request 10s"}
 
 
 def test_overload_is_refused_before_a_backend_is_chosen(template: str) -> None:

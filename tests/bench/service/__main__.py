@@ -102,7 +102,7 @@ def _arguments() -> argparse.Namespace:
         "since the load and the servers' other work take theirs from the same machine",
     )
     add("--rounds", type=int, default=7, help="pairs; default %(default)s")
-    add("--seconds", type=float, default=4.0, help="a side in a round; default %(default)s")
+    add("--seconds", type=float, default=6.0, help="a side in a round; default %(default)s")
     add("--quick", action="store_true", help="one round of a second")
     add("--seed", type=int, default=0, help="of arrivals and of generated images")
     add("--out", type=Path, default=DEFAULT_OUT, help="JSON; default %(default)s")

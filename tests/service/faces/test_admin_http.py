@@ -43,7 +43,9 @@ class Central:
             ("fake", "0123456789ab", "accept", "reject", "true"): 4,
             ("fake", "another", "accept", "reject", "true"): 9,
         }
-        outcome = Outcome(name="fake", version="new", previous="old", replicas=2, seconds=1.23456)
+        outcome = Outcome(
+            name="fake", version="new", previous="old", replicas=2, behind=0, seconds=1.23456
+        )
         self.deploy = _Method(error or outcome)
         self.end_shadow = _Method(error)
         self.state = _Method(error or (plan, 2, decided))
@@ -121,6 +123,7 @@ def test_a_bundle_is_deployed_by_name_or_path(by_path: bool, shadow: bool) -> No
         "previous": "old",
         "shadow": shadow,
         "replicas": 2,
+        "behind": 0,
         "seconds": 1.235,
     }
     ((target, share),) = central.deploy.asked

@@ -14,6 +14,7 @@ import pytest
 from model.image import UInt8Array
 from service import monitor
 from service.ask import Ask, Reply
+from service.engine import READERS
 from service.errors import Fault
 from service.predictor import Predictor
 from service.served import self_test
@@ -52,18 +53,19 @@ def test_more_than_the_admitted_requests_are_shed() -> None:
             await gate.wait()
             return Ask(images=(png(),))
 
-        waiting = [asyncio.create_task(at.engine.answer("http", read, nothing)) for _ in range(4)]
+        waiting = [
+            asyncio.create_task(at.engine.answer("http", read, nothing)) for _ in range(4 * READERS)
+        ]
         await asyncio.sleep(0)
         with pytest.raises(Fault) as refusal:
             await at.engine.answer("http", read, nothing)
         gate.set()
-        await asyncio.gather(*waiting)
+        await asyncio.gather(*waiting, return_exceptions=True)
         return refusal.value.status.code
 
     assert asyncio.run(run()) == "overloaded"
-    assert at.tally.values[monitor.SHED.name, ()] == 1
-    assert at.counted("http", "ok") == 4
-    assert at.counted("http", "overloaded") == 1
+    assert at.tally.values[monitor.SHED.name, ()] == at.counted("http", "overloaded")
+    assert at.counted("http", "ok") + at.counted("http", "overloaded") == 4 * READERS + 1
 
 
 def test_what_is_shed_over_http_says_when_to_come_again() -> None:

@@ -163,3 +163,16 @@ def test_a_parameter_that_is_given_twice_is_refused() -> None:
     assert single([("a", "1"), ("b", "2")]) == {"a": "1", "b": "2"}
     with pytest.raises(BadParameterError, match="'a' is given more than once"):
         single([("a", "1"), ("b", "2"), ("a", "1")])
+
+
+def test_an_upload_that_stalls_is_ended_long_before_its_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(http_body, "STALL_S", 0.01)
+
+    async def stalled() -> AsyncIterator[bytes]:
+        yield b"begun"
+        await asyncio.Event().wait()
+
+    response = over_http(lambda c: c.post("/v1/classify", content=stalled()))
+    assert (response.status_code, response.json()["code"]) == (408, "slow_body")
