@@ -1,7 +1,9 @@
 """Adaptive batching for one model: whatever waits when the model is free goes in together.
 
 There is no clock to tune. An idle model takes what there is at once, a busy one finds more waiting
-each time it is free, so batches grow with the load and single requests do not wait. What waits is
+each time it is free, so batches grow with the load. Callers that have just been answered often ask
+again: a model that is free waits for as many images as were on hand when its last batch ended, for
+a small part of that batch's time, and a caller who is alone never waits. What waits is
 bounded in images, work whose caller has gone or whose deadline has passed is dropped before it
 costs anything, and a failing image fails alone. Ray's ``serve.batch`` closes its batches by the
 clock even while the model is busy, belongs to a deployment and not to a model, and computes what
@@ -11,6 +13,7 @@ nobody waits for any more, so it is not used.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections import deque
@@ -69,6 +72,12 @@ class _Piece:
     images: UInt8Array
 
 
+#: How long to wait for company, as a share of the seconds of the last batch.
+PATIENCE = 0.15
+#: So many times the last batch's seconds after it nobody is expected back any more.
+MEMORY = 2.0
+
+
 class Batcher:
     """Puts the images of many requests through one model, in the order of arrival.
 
@@ -95,6 +104,8 @@ class Batcher:
         self._jobs: deque[_Job] = deque()
         self._waiting = 0
         self._worker: asyncio.Task[None] | None = None
+        self._arrived = asyncio.Event()
+        self._crowd, self._ended, self._took = 0, 0.0, 0.0
 
     @property
     def waiting(self) -> int:
@@ -118,6 +129,7 @@ class Batcher:
         job = _Job(images, alpha, deadline, time.monotonic(), loop.create_future())
         self._jobs.append(job)
         self._waiting += len(images)
+        self._arrived.set()
         if self._worker is None:
             self._worker = loop.create_task(self._work())
         try:
@@ -133,13 +145,27 @@ class Batcher:
     async def _work(self) -> None:
         """Runs while there is something to do, so that a retired model leaves no task behind."""
         try:
-            if self._wait_s and self._waiting < self._max_batch_size:
-                await asyncio.sleep(self._wait_s)
+            await self._company(self._max_batch_size, self._wait_s)
             while self._jobs:
+                await self._company(self._crowd, self._patience())
                 if batch := self._take():
                     await self._run(batch)
         finally:
             self._worker = None
+
+    def _patience(self) -> float:
+        """Seconds that are worth waiting for callers who may come back; 0 when all was long ago."""
+        recent = time.monotonic() - self._ended < MEMORY * self._took
+        return PATIENCE * self._took if recent else 0.0
+
+    async def _company(self, images: int, seconds: float) -> None:
+        """Wait for so many to be waiting, but no longer than ``seconds``."""
+        wanted = min(images, self._max_batch_size)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while seconds and 0 < self._waiting < wanted:
+                    self._arrived.clear()
+                    await self._arrived.wait()
 
     def _take(self) -> list[_Piece]:
         """As many waiting images as a batch holds."""
@@ -170,7 +196,10 @@ class Batcher:
         except RuntimeError as error:  # the executor has been shut down: nobody may wait for ever
             outcomes = [error] * len(batch)
         images = sum(len(piece.images) for piece in batch)
-        self._on_batch(images, time.monotonic() - began)
+        self._crowd = images + self._waiting
+        self._ended = time.monotonic()
+        self._took = self._ended - began
+        self._on_batch(images, self._took)
         for piece, outcome in zip(batch, outcomes, strict=True):
             self._hand_over(piece.job, outcome)
 

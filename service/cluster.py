@@ -28,6 +28,8 @@ GRPC_ENVELOPE_FACTOR = 2
 
 #: What Serve is to do on any cluster; ``deploy/kuberay`` has the same.
 ANYWHERE = {
+    # Ray's workers step back for everything else on a machine; these are what it is there for
+    "RAY_worker_niceness": "0",
     # Serve's own 5 s ends a proxy that is merely slow to import on a busy machine
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "55",
     # one that has died is noticed at the third look, and nobody is answered meanwhile

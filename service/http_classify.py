@@ -12,7 +12,7 @@ from service.ask import Ask, Reply
 from service.engine import Engine
 from service.errors import BadParameterError
 from service.http_body import ENVELOPE_BYTES, body_of, form_of, single
-from service.http_errors import responses
+from service.http_errors import DirectRoute, responses
 from service.http_guard import request_id
 from service.parameters import ask_of
 
@@ -63,20 +63,24 @@ _REQUEST = {
 def add_classify(app: FastAPI, engine: Engine) -> None:
     """The route of our own face."""
 
-    @app.post(
-        "/v1/classify",
-        summary="Classify one image, or reject it",
-        response_model=ClassifyResponse,
-        responses=responses(),
-        openapi_extra=_REQUEST,
-        tags=["classification"],
-    )
     async def classify(request: Request) -> Response:
         limit = engine.limits.max_body_bytes
         text = await engine.answer(
             "http", lambda: _read(request, limit), _render, request_id(request.scope)
         )
         return Response(text, media_type="application/json")
+
+    app.router.add_api_route(
+        "/v1/classify",
+        classify,
+        methods=["POST"],
+        summary="Classify one image, or reject it",
+        response_model=ClassifyResponse,
+        responses=responses(),
+        openapi_extra=_REQUEST,
+        tags=["classification"],
+        route_class_override=DirectRoute,
+    )
 
 
 def _render(ask: Ask, reply: Reply) -> str:

@@ -182,7 +182,8 @@ def _config(
         "replicas": replicas,
         "num_cpus": min(0.4, 0.9 * cores / replicas),
         "num_gpus": num_gpus,
-        "threads": max(1, torch.get_num_threads() // replicas),
+        # one core is for the proxy and the event loops: two that wait for each other are slower
+        "threads": max(1, (torch.get_num_threads() - 1) // replicas),
     }
     try:
         return ServiceConfig(**{**shares, **options})

@@ -19,7 +19,7 @@ from service.ask import Ask, Reply
 from service.engine import Engine
 from service.errors import BadRequestError, NotReadyError, UnsupportedError, fault_of
 from service.http_body import ENVELOPE_BYTES, body_of, unpacked
-from service.http_errors import responses
+from service.http_errors import DirectRoute, responses
 from service.http_guard import request_id
 from service.oip import documents, metadata
 from service.oip.tensors import (
@@ -128,13 +128,14 @@ def _add_model(app: FastAPI, engine: Engine, statistics: Statistics, prefix: str
     async def model_statistics(request: Request) -> dict[str, Any]:
         return metadata.model_statistics([find(request)], await _values(statistics))
 
-    @app.post(
-        f"{prefix}/infer",
-        **{**route("Classify images"), "openapi_extra": documents.infer_operation(parameters)},
-    )
     async def infer(request: Request) -> Response:
         call = _Call(request, engine)
         return await engine.answer("oip_http", call.read, call.render, request_id(request.scope))
+
+    described = {**route("Classify images"), "openapi_extra": documents.infer_operation(parameters)}
+    app.router.add_api_route(
+        f"{prefix}/infer", infer, methods=["POST"], route_class_override=DirectRoute, **described
+    )
 
 
 def _add_unsupported(app: FastAPI) -> None:
