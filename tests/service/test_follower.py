@@ -7,6 +7,7 @@ import random
 
 import pytest
 
+from service import follower
 from service.errors import DeployError
 from service.rollout import Plan, Report, Rollout
 from service.served import Models
@@ -271,5 +272,36 @@ def test_requests_during_swaps_are_answered_by_one_version_and_by_the_right_one(
                 ended = number
             over.set()
             assert all(await asyncio.gather(*tasks))
+
+    asyncio.run(run())
+
+
+def test_what_all_others_serve_is_tried_again_until_it_loads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(follower, "REFUSED_RETRY_S", 0.0)
+
+    async def run() -> None:
+        async with fleet(2) as (rollout, replicas):
+            late = replicas[1]
+            late.broken[target("2")] = refusal("the disk is not there yet")
+            rollout._set(serving=(target("2"),))  # as after a deployment that it has missed
+            await until(lambda: serving(replicas) == [{"digits": "2"}, {"digits": "1"}])
+            await until(lambda: late.attempts.count(target("2")) > 2)
+            del late.broken[target("2")]
+            await until(lambda: serving(replicas) == [{"digits": "2"}] * 2)
+
+    asyncio.run(run())
+
+
+def test_a_shadow_that_cannot_be_loaded_does_not_keep_another_model_from_a_swap() -> None:
+    async def run() -> None:
+        async with fleet(2, target("1"), target("7", "letters")) as (rollout, replicas):
+            for replica in replicas:
+                replica.broken[target("8", "letters")] = refusal("gone")
+            rollout._set(shadows=((target("8", "letters"), 1.0),))
+            await rollout.deploy(target("2"))
+            assert serving(replicas) == [{"digits": "2", "letters": "7"}] * 2
+            assert all(not replica.models.shadows for replica in replicas)
 
     asyncio.run(run())

@@ -265,3 +265,44 @@ def test_a_replica_that_has_seen_the_plan_waits_for_news() -> None:
         await asyncio.wait([task])
 
     run(test)
+
+
+def test_replicas_that_are_late_are_counted_and_the_plan_stands(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def test(rollout: Rollout) -> None:
+        await said(rollout, "a", ONE)
+        await said(rollout, "b", ONE)
+        task = asyncio.create_task(rollout.deploy(TWO))
+        await asyncio.sleep(0)
+        await said(rollout, "a", ONE, TWO)
+        await said(rollout, "b", ONE, TWO)
+        await until(lambda: rollout.plan.serving == (TWO, OTHER))
+        behind = rollout.plan.number - 1
+        monkeypatch.setattr(module, "STAGE_TIMEOUT_S", -1.0)
+        await said(rollout, "a", TWO)
+        await said(rollout, "b", ONE, TWO, number=behind)
+        outcome = await task
+        assert outcome.replicas + outcome.behind == 2
+        assert rollout.plan.serving == (TWO, OTHER)
+
+    run(test)
+
+
+def test_a_new_holder_of_the_plan_hears_all_replicas_before_it_decides(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "GRACE_S", 0.2)
+
+    async def test() -> None:
+        rollout = Rollout(Plan(number=3, serving=(ONE, OTHER)).to_json())
+        task = asyncio.create_task(rollout.deploy(TWO))
+        await asyncio.sleep(0)
+        await said(rollout, "a", ONE, TWO)
+        await a_while()
+        assert rollout.plan.serving == (ONE, OTHER)  # b may have something to say
+        await said(rollout, "b", ONE, refused={TWO: "a byte is wrong"})
+        with pytest.raises(DeployError, match="a byte is wrong"):
+            await task
+
+    asyncio.run(test())
