@@ -33,10 +33,11 @@ from service.follower import Follower
 from service.grpc_api import GrpcFace
 from service.http_api import Doors, create_app
 from service.keys import ADMIN_KEYS, API_KEYS, Keys
-from service.monitor import RELOADS, SHADOW, SHED, Monitor, Reporter, Tally
+from service.monitor import RELOADS, SHADOW, SHED, Monitor, Tally
 from service.oip.rpc import InferenceFace
 from service.quarantine import Quarantine
 from service.recorder import Recorder
+from service.reporter import Reporter
 from service.rollout import Outcome, Plan, Report, Rollout, Target
 from service.served import Models, Runtime, ServedModel
 

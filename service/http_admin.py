@@ -8,7 +8,7 @@ from fastapi import FastAPI, Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from service.admin import Admin
-from service.errors import BadRequestError, ServiceError, fault_of
+from service.errors import BadRequestError
 from service.http_body import ENVELOPE_BYTES, body_of
 from service.http_errors import responses
 from service.http_guard import key_in
@@ -28,19 +28,10 @@ def add_admin(app: FastAPI, admin: Admin) -> None:
     """Routes of ``oodgate deploy``."""
     errors = responses("deploy_refused")
 
-    def checked(request: Request) -> None:
-        try:
-            admin.check(key_in(request.scope))
-        except ServiceError as error:
-            raise fault_of(error) from error
-
     @app.get("/admin/models", summary="What is served", responses=errors, tags=["administration"])
     async def models(request: Request) -> dict[str, object]:
-        checked(request)
-        try:
-            return await admin.state()
-        except Exception as error:
-            raise fault_of(error) from error
+        admin.check(key_in(request.scope))
+        return await admin.state()
 
     @app.post(
         "/admin/deploy",
@@ -57,13 +48,9 @@ def add_admin(app: FastAPI, admin: Admin) -> None:
         tags=["administration"],
     )
     async def deploy(request: Request) -> dict[str, object]:
-        checked(request)
-        try:
-            body = await body_of(request, ENVELOPE_BYTES, ENVELOPE_BYTES)
-            wish = _wish(body)
-            return await admin.deploy(wish.bundle, wish.shadow, wish.share)
-        except Exception as error:
-            raise fault_of(error) from error
+        admin.check(key_in(request.scope))
+        wish = _wish(await body_of(request, ENVELOPE_BYTES, ENVELOPE_BYTES))
+        return await admin.deploy(wish.bundle, wish.shadow, wish.share)
 
     @app.delete(
         "/admin/shadows/{name}",
@@ -72,11 +59,8 @@ def add_admin(app: FastAPI, admin: Admin) -> None:
         tags=["administration"],
     )
     async def end_shadow(name: str, request: Request) -> dict[str, object]:
-        checked(request)
-        try:
-            return await admin.end_shadow(name)
-        except Exception as error:
-            raise fault_of(error) from error
+        admin.check(key_in(request.scope))
+        return await admin.end_shadow(name)
 
 
 def _wish(body: bytes) -> DeployRequest:

@@ -33,7 +33,7 @@ DRAIN_S = 5.0
 Value = TypeVar("Value")
 
 #: Window sizes by which zlib tells the two formats apart.
-_WINDOW = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
+WINDOW = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 
 
 async def body_of(request: Request, bound: int, limit: int) -> bytes:
@@ -98,9 +98,9 @@ def unpacked(body: bytes, encoding: str, bound: int, limit: int) -> bytes:
     name = encoding.strip().lower()
     if name in ("", "identity"):
         return body
-    if name not in _WINDOW:
+    if name not in WINDOW:
         raise BadRequestError(f"Content-Encoding is {name[:40]!r}: expected gzip, deflate or none")
-    unpacker = zlib.decompressobj(_WINDOW[name])
+    unpacker = zlib.decompressobj(WINDOW[name])
     try:
         content = unpacker.decompress(body, bound + 1)
     except zlib.error:

@@ -40,6 +40,8 @@ def respond(fault: Fault) -> Response:
 def add_handlers(app: FastAPI) -> None:
     """Whatever is raised in the application, by it or by its framework."""
     app.add_exception_handler(Fault, _on_exception)
+    for kind, _ in TABLE:
+        app.add_exception_handler(kind, _on_exception)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(Exception, _on_exception)
 

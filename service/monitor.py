@@ -10,14 +10,11 @@ Not here: drift statistics, and Ray's and HAProxy's own metrics.
 
 from __future__ import annotations
 
-import asyncio
 import bisect
-import contextlib
 import logging
 import math
 import time
-import uuid
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -303,72 +300,3 @@ class Monitor:
     async def values(self, spec: Spec) -> dict[tuple[str, ...], int]:
         """A counter's values by its labels."""
         return {key[1]: value for key, value in self._totals.values.items() if key[0] == spec.name}
-
-
-class Reporter:
-    """Hands a replica's tally to the Monitor in numbered deltas, one on its way at a time.
-
-    ``send`` is given (source, number, delta). A delta that could not be delivered is sent again
-    with its number; meanwhile the tally adds up, in space bounded by the number of label values.
-    What ``standing`` gives goes along each time: a Monitor that has restarted knows nothing of it.
-    """
-
-    def __init__(
-        self,
-        tally: Tally,
-        send: Callable[[str, int, Tally], Awaitable[None]],
-        *,
-        standing: Callable[[], Tally],
-        period_s: float = 1.0,
-        timeout_s: float = 5.0,
-    ) -> None:
-        self._tally = tally
-        self._send = send
-        self._standing = standing
-        self._period_s = period_s
-        self._timeout_s = timeout_s
-        self._source = uuid.uuid4().hex
-        self._number = 0
-        self._pending: Tally | None = None
-        self._lock = asyncio.Lock()
-        self._task: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        """Begin to report, on the running loop."""
-        self._task = asyncio.get_running_loop().create_task(self._run())
-
-    async def stop(self) -> None:
-        """Stop the clock and hand over what is left."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-        await self.flush()
-
-    async def flush(self) -> bool:
-        """Hand over what has been counted; false if the Monitor could not be reached."""
-        async with self._lock:
-            while self._pending is not None or self._tally:
-                if self._pending is None:
-                    self._pending = self._tally.take()
-                    self._number += 1
-                if not await self._deliver(self._pending):
-                    return False
-                self._pending = None
-            return True
-
-    async def _deliver(self, delta: Tally) -> bool:
-        try:
-            # not wait_for: in Python 3.11 it may swallow the cancellation by ``stop``
-            async with asyncio.timeout(self._timeout_s):
-                await self._send(self._source, self._number, delta)
-        except Exception as error:  # whatever is wrong with the Monitor is no fault of a request
-            logger.warning("metrics could not be handed over, will try again: %r", error)
-            return False
-        return True
-
-    async def _run(self) -> None:
-        while True:
-            self._tally.merge(self._standing())
-            await self.flush()
-            await asyncio.sleep(self._period_s)

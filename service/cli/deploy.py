@@ -38,8 +38,8 @@ def deploy(
 
     Every replica loads, warms and tests the new bundle beside the old one, then all swap; no
     request is lost. A bundle that is refused changes nothing. Rolling back is deploying the bundle
-    from before. Keep the folder: a replica that starts again reads it. The admin key is read from $OODGATE_ADMIN_KEY; for a service that this user
-    started on this machine none is needed.
+    from before. Keep the folder: a replica that starts again reads it. The admin key is read from
+    $OODGATE_ADMIN_KEY; for a service that this user started on this machine none is needed.
     """
     from service.admin_client import AdminClient, resolved
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from service.oip.tensors import INPUTS, OUTPUTS
+from service.oip.outputs import OUTPUTS
+from service.oip.tensors import INPUTS
 
 _BINARY = {"type": "string", "format": "binary"}
 

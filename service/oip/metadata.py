@@ -10,7 +10,8 @@ import importlib.metadata
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from service.oip.tensors import IMAGE, INPUTS, OUTPUTS, PER_CLASS, PIXELS
+from service.oip.outputs import OUTPUTS, PER_CLASS
+from service.oip.tensors import IMAGE, INPUTS, PIXELS
 from service.served import ServedModel
 
 PLATFORM = "oodgate_ibinn"

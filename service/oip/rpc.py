@@ -7,7 +7,7 @@ gRPC itself answers UNIMPLEMENTED.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence, Sized
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 from google.protobuf import json_format
@@ -15,7 +15,6 @@ from google.protobuf import json_format
 from service.ask import Ask, Reply
 from service.engine import Engine
 from service.errors import (
-    BadRequestError,
     Fault,
     NotReadyError,
     OverloadedError,
@@ -34,26 +33,19 @@ from service.grpc_wire import (
 )
 from service.keys import Keys
 from service.oip import metadata
-from service.oip.tensors import (
-    InputTensor,
-    WantedOutput,
-    ask_of,
-    checked_wanted,
-    outputs_of,
-    response_parameters,
+from service.oip.outputs import WantedOutput, checked_wanted
+from service.oip.rpc_messages import (
+    check_entries,
+    inputs_of,
+    parameters_in,
+    response_of,
+    wanted_of,
 )
+from service.oip.tensors import ask_of
 from service.protos import oip_pb2
 
 #: Open streams of a replica: each holds one of its places for as long as it lives.
 MAX_STREAMS = 32
-
-#: Elements that are read one by one, while nothing else runs.
-MAX_TYPED = 1_000_000
-#: Inputs, outputs or parameters; a message has room for millions that say nothing.
-MAX_ENTRIES = 64
-
-#: Which list of typed contents an input's datatype is in.
-_CONTENTS = {"BYTES": "bytes_contents", "UINT8": "uint_contents"}
 
 
 class InferenceFace:
@@ -198,12 +190,12 @@ class InferenceFace:
         async def read() -> Ask:
             message = checked_message(request, "an inference.ModelInferRequest")
             for name in ("inputs", "outputs"):
-                _check_entries(name, getattr(message, name))
-            wanted = checked_wanted([_wanted(output) for output in message.outputs])
+                check_entries(name, getattr(message, name))
+            wanted = checked_wanted([wanted_of(output) for output in message.outputs])
             wants.extend(wanted)
             return ask_of(
-                _inputs(message),
-                _parameters(message.parameters),
+                inputs_of(message),
+                parameters_in(message.parameters),
                 self.engine.limits.max_images,
                 model=message.model_name,
                 version=message.model_version,
@@ -211,7 +203,7 @@ class InferenceFace:
             )
 
         def render(ask: Ask, reply: Reply) -> Any:
-            return _response(reply, wants)
+            return response_of(reply, wants)
 
         wants: list[WantedOutput] = []
         return await self.engine.answer("oip_grpc", read, render, request_id)
@@ -267,85 +259,3 @@ def _filled(fields: Mapping[str, Any], kind: Any) -> Any:
 
 def _id_of(request: Any) -> str:
     return "" if isinstance(request, bytes) else str(request.id)
-
-
-def _inputs(message: Any) -> list[InputTensor]:
-    raw = message.raw_input_contents
-    if raw and len(raw) != len(message.inputs):
-        raise BadRequestError(
-            f"raw_input_contents has {len(raw)} entries: expected one for each of the "
-            f"{len(message.inputs)} inputs"
-        )
-    inputs = []
-    for place, tensor in enumerate(message.inputs):
-        if "shared_memory_region" in tensor.parameters:
-            raise BadRequestError("shared memory is not offered: send the tensor in the request")
-        if raw and tensor.HasField("contents") and tensor.contents.ByteSize():
-            raise BadRequestError(
-                f"input {tensor.name[:40]!r} has contents beside raw_input_contents: expected one "
-                "of the two"
-            )
-        inputs.append(
-            InputTensor(
-                name=tensor.name,
-                datatype=tensor.datatype,
-                shape=tuple(tensor.shape[:9]),  # more than 8 are refused
-                data=raw[place] if raw else _typed(tensor),
-            )
-        )
-    return inputs
-
-
-def _check_entries(name: str, entries: Sized) -> None:
-    """Refuse what is long to walk through before anybody does."""
-    if len(entries) > MAX_ENTRIES:
-        raise BadRequestError(
-            f"{name} has {len(entries):,} entries: expected at most {MAX_ENTRIES}"
-        )
-
-
-def _typed(tensor: Any) -> Sequence[Any]:
-    field = _CONTENTS.get(tensor.datatype)
-    values: Sequence[Any] = () if field is None else getattr(tensor.contents, field)
-    if len(values) > MAX_TYPED:
-        raise BadRequestError(
-            f"input {tensor.name[:40]!r} has {len(values):,} typed elements: expected at most "
-            f"{MAX_TYPED:,}; send larger tensors in raw_input_contents"
-        )
-    return values
-
-
-def _wanted(output: Any) -> WantedOutput:
-    parameters = _parameters(output.parameters)
-    if "shared_memory_region" in parameters:
-        raise BadRequestError("shared memory is not offered: the tensor comes in the response")
-    classes = parameters.get("classification", 0)
-    if type(classes) is not int:
-        raise BadRequestError("classification is no whole number: expected how many classes")
-    return WantedOutput(name=output.name, classes=classes)
-
-
-def _parameters(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Each parameter as the Python value that it holds; one that holds nothing is left out."""
-    _check_entries("parameters", given)
-    found = {}
-    for name, parameter in given.items():
-        choice = parameter.WhichOneof("parameter_choice")
-        if choice is not None:
-            found[name] = getattr(parameter, choice)
-    return found
-
-
-def _response(reply: Reply, wanted: list[WantedOutput]) -> Any:
-    response = oip_pb2.ModelInferResponse(
-        model_name=reply.model.name, model_version=reply.model.version, id=reply.id
-    )
-    for name, value in response_parameters(reply).items():
-        if isinstance(value, str):
-            response.parameters[name].string_param = value
-        else:
-            response.parameters[name].double_param = value
-    for tensor in outputs_of(reply, wanted):
-        response.outputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
-        response.raw_output_contents.append(tensor.raw())
-    return response

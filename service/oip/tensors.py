@@ -1,7 +1,7 @@
 """What the tensors of the Open Inference Protocol mean here; the same for JSON, binary and gRPC.
 
-In: ``image``, encoded images, or ``pixels``, raw ones of the model's exact size. Out: a verdict's
-fields, one row an image. Nothing here knows an envelope.
+In: ``image``, encoded images, or ``pixels``, raw ones of the model's exact size; out: see
+``outputs``. Nothing here knows an envelope.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from service.ask import Ask, Reply
+from service.ask import Ask
 from service.errors import BadParameterError, BadRequestError, TooManyImagesError
 from service.parameters import plain
 
@@ -28,28 +28,8 @@ IMAGE, PIXELS = "image", "pixels"
 #: Datatype of each input.
 INPUTS = {IMAGE: "BYTES", PIXELS: "UINT8"}
 
-#: Datatype of each output, in the order in which they are answered; K: one value a class.
-OUTPUTS = {
-    "class_index": "INT64",
-    "class_label": "BYTES",
-    "posterior": "FP32",
-    "prediction_set": "BOOL",
-    "p_value": "FP64",
-    "p_typicality": "FP64",
-    "log_prob": "FP64",
-    "score": "FP64",
-    "threshold": "FP64",
-    "decision": "BYTES",
-    "rejected": "BOOL",
-    "reason": "BYTES",
-}
-#: Outputs with a value for each class.
-PER_CLASS = ("posterior", "prediction_set")
-
 #: Longest side of a tensor; products of larger ones are no longer numbers that can be shown.
 MAX_SIZE = 2**31 - 1
-
-_DTYPES = {"INT64": "<i8", "FP32": "<f4", "FP64": "<f8", "BOOL": "?"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,41 +40,6 @@ class InputTensor:
     datatype: str
     shape: tuple[int, ...]
     data: bytes | memoryview | Sequence[Any]
-
-
-@dataclass(frozen=True, kw_only=True)
-class WantedOutput:
-    """An output that was asked for; ``classes`` > 0 asks for the best so many as text instead."""
-
-    name: str
-    classes: int = 0
-    binary: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class OutputTensor:
-    """One output; BYTES are a list of bytes, all else an array of ``shape``."""
-
-    name: str
-    datatype: str
-    shape: tuple[int, ...]
-    values: list[bytes] | Array
-    binary: bool = False
-
-    def raw(self) -> bytes:
-        """Little-endian, row-major; each element of BYTES behind its length."""
-        if isinstance(self.values, list):
-            return b"".join(struct.pack("<I", len(value)) + value for value in self.values)
-        return self.values.astype(_DTYPES[self.datatype]).tobytes()
-
-    def listed(self) -> list[Any]:
-        """Flat, for JSON; what is not finite is null."""
-        if isinstance(self.values, list):
-            return [value.decode() for value in self.values]
-        flat = self.values.ravel().tolist()
-        if self.values.dtype.kind == "f":
-            return [value if math.isfinite(value) else None for value in flat]
-        return flat
 
 
 def images_of(inputs: Sequence[InputTensor], max_images: int) -> Sequence[bytes] | Array:
@@ -123,43 +68,10 @@ def parameters_of(given: Mapping[str, Any]) -> dict[str, float | None]:
     return {"alpha": alpha, "timeout_s": timeout / 1e6 if timeout else None}
 
 
-def outputs_of(reply: Reply, wanted: Sequence[WantedOutput]) -> list[OutputTensor]:
-    """The outputs that were asked for, in that order; all of them where none was."""
-    asked = wanted or [WantedOutput(name=name) for name in OUTPUTS]
-    return [_output(reply, output) for output in asked]
-
-
-def checked_wanted(wanted: Sequence[WantedOutput]) -> Sequence[WantedOutput]:
-    """Refuse what cannot be answered, before any work is done."""
-    for output in wanted:
-        if output.name not in OUTPUTS:
-            raise BadRequestError(
-                f"output {output.name[:40]!r} does not exist: expected some of {', '.join(OUTPUTS)}"
-            )
-        if output.classes and output.name != "posterior":
-            raise BadRequestError(
-                f"classification of output {output.name!r} has no meaning: expected it of "
-                "'posterior'"
-            )
-        if output.classes < 0:
-            shown = str(output.classes)[:40]
-            raise BadRequestError(f"classification is {shown}: expected at least 1")
-    if len({output.name for output in wanted}) < len(wanted):
-        raise BadRequestError("an output is asked for twice: expected each at most once")
-    return wanted
-
-
-def response_parameters(reply: Reply) -> dict[str, float | str]:
-    """alpha, mode, version, and the threshold where it is the same for all images."""
-    first = reply.verdicts[0]
-    shared: dict[str, float | str] = {
-        "alpha": first.alpha,
-        "mode": first.mode,
-        "version": reply.model.version,
-    }
-    if all(verdict.threshold == first.threshold for verdict in reply.verdicts):
-        shared["threshold"] = first.threshold
-    return shared
+def refuse_shared_memory(parameters: Mapping[str, Any]) -> None:
+    """Of an input or output: tensors travel in messages alone."""
+    if "shared_memory_region" in parameters:
+        raise BadRequestError("shared memory is not offered: tensors travel in the messages")
 
 
 def _count(tensor: InputTensor) -> int:
@@ -269,48 +181,6 @@ def _number(name: str, value: Any) -> float | None:
     except (TypeError, ValueError, OverflowError):
         shown = str(value)[:40]
         raise BadParameterError(f"{name} is {shown!r}: expected a number") from None
-
-
-def _output(reply: Reply, wanted: WantedOutput) -> OutputTensor:
-    name, datatype = wanted.name, OUTPUTS[wanted.name]
-    images = len(reply.verdicts)
-    if wanted.classes:
-        count = min(wanted.classes, len(reply.labels))
-        values: list[bytes] | Array = [
-            entry for verdict in reply.verdicts for entry in _best(verdict.posterior, reply, count)
-        ]
-        return OutputTensor(
-            name=name,
-            datatype="BYTES",
-            shape=(images, count),
-            values=values,
-            binary=wanted.binary,
-        )
-    column = [_value(name, verdict, reply) for verdict in reply.verdicts]
-    if datatype == "BYTES":
-        values = [str(value).encode() for value in column]
-    else:
-        values = np.array(column, dtype=_DTYPES[datatype])
-    shape = (images, len(reply.labels)) if name in PER_CLASS else (images,)
-    return OutputTensor(
-        name=name, datatype=datatype, shape=shape, values=values, binary=wanted.binary
-    )
-
-
-def _value(name: str, verdict: Any, reply: Reply) -> Any:
-    if name == "prediction_set":
-        members = set(verdict.prediction_set)
-        return [label in members for label in reply.labels]
-    if name == "reason":
-        return verdict.reason or ""
-    return getattr(verdict, name)
-
-
-def _best(posterior: Sequence[float], reply: Reply, count: int) -> Iterator[bytes]:
-    """``value:index:label``, the most probable first."""
-    order = sorted(range(len(posterior)), key=lambda k: (-posterior[k], k))
-    for k in order[:count]:
-        yield f"{posterior[k]:f}:{k}:{reply.labels[k]}".encode()
 
 
 def ask_of(

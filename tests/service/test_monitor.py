@@ -7,7 +7,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from service import monitor
-from service.monitor import Monitor, Reporter, Tally
+from service.monitor import Monitor, Tally
+from service.reporter import Reporter
 from tests.service.fakes import VERDICT, trace
 
 

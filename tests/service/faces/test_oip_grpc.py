@@ -8,8 +8,8 @@ import grpc
 import numpy as np
 import pytest
 
-from service.oip.rpc import MAX_ENTRIES, MAX_TYPED
-from service.oip.tensors import OUTPUTS
+from service.oip.outputs import OUTPUTS
+from service.oip.rpc_messages import MAX_ENTRIES, MAX_TYPED
 from service.protos import oip_pb2
 from tests.service.faces.asking import Context, over_grpc
 from tests.service.faces.fakes import BROKEN, GREY, LABELS, VERSION, Bench, bench, png, verdict_of

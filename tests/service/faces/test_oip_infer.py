@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.oip.tensors import OUTPUTS
+from service.oip.outputs import OUTPUTS
 from tests.service.faces import oip
 from tests.service.faces.asking import over_http
 from tests.service.faces.fakes import (

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from service.oip.tensors import OUTPUTS
+from service.oip.outputs import OUTPUTS
 from tests.service.faces import oip
 from tests.service.faces.asking import client, over_http, refused
 from tests.service.faces.fakes import COLOUR, GREY, LABELS, VERSION, bench, png

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from google.protobuf.json_format import MessageToDict
 
-from service.oip.tensors import OUTPUTS
+from service.oip.outputs import OUTPUTS
 from service.protos import classifier_pb2
 from tests.service.faces import oip
 from tests.service.faces.asking import Context, call, client
