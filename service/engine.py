@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from model.image import UInt8Array, checked_pixels, decode_all
+from model.image import ImageTooLargeError, UInt8Array, checked_pixels, decode_all
 from service import monitor
 from service.ask import Ask, Reply
 from service.errors import (
@@ -44,6 +44,9 @@ Answer = TypeVar("Answer")
 #: Requests whose bodies may be arriving, for each that may be classified: a slow upload costs
 #: memory and no work, so it must not keep out those that are complete.
 READERS = 8
+
+#: Images of so few bytes and pixels together take less time than handing them to another thread.
+SMALL_BYTES, SMALL_PIXELS = 64 * 1024, 64 * 1024
 
 #: Longest id that is echoed.
 MAX_ID_LENGTH = 256
@@ -163,6 +166,10 @@ class Engine:
         with trace.stage("decode"):
             if isinstance(ask.images, np.ndarray):
                 return checked_pixels(ask.images, model.spec)
+            if _bytes_of(ask.images) <= SMALL_BYTES:
+                with contextlib.suppress(ImageTooLargeError):
+                    pixels = min(SMALL_PIXELS, self.limits.max_pixels)
+                    return decode_all(ask.images, model.spec, pixels)
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(
                 self._decoders, self._decoded, ask.images, model, deadline, time.monotonic()
