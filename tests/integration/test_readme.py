@@ -109,12 +109,16 @@ def keys(value: Any) -> Any:
 def test_every_block_runs_and_the_answer_has_the_fields_shown(output: str) -> None:
     starts = [match.start() for match in re.finditer(r'\{"id"', output)]
     answers = [json.JSONDecoder().raw_decode(output, start)[0] for start in starts]
-    assert len(answers) == 2, output[-5000:]
+    assert len(answers) == 3, output[-5000:]
     (shown,) = map(json.loads, blocks("json"))
-    for answer, alpha in zip(answers, (0.05, 0.1), strict=True):
+    for answer, alpha in zip(answers, (0.05, 0.1, 0.05), strict=True):
         assert keys(answer) == keys(shown)
         assert answer["alpha"] == alpha
     assert "oodgate_decisions_total{decision=" in output
+    assert "digits" in output
+    shadowed, _, swapped = output.partition("shadow of digits: ")
+    assert "sees the images of" in shadowed
+    assert "answers in place of" in swapped
 
 
 def test_the_demo_keeps_its_promises(output: str, clone: Path) -> None:

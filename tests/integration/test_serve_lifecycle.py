@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import signal
 import socket
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -85,10 +87,12 @@ def test_overload_then_drain_then_nothing_is_left(
     stalled = [_stalled(service, image) for _ in range(3)]
     service.wait_until(lambda: service.classify(image)[0] == 429, "the places are taken")
     status, found = service.classify(image)
-    code, details = service.classify_grpc(image)
     assert (status, found["code"]) == (429, "overloaded")
-    assert (code, details) == (grpc.StatusCode.RESOURCE_EXHAUSTED, found["error"])
     assert service.request("GET", "/healthz")[0] == 200
+    assert service.classify_grpc(image)[0] == grpc.StatusCode.OK  # they have places of their own
+    with _open_streams(service, 3):
+        busy = (grpc.StatusCode.RESOURCE_EXHAUSTED, found["error"])
+        service.wait_until(lambda: service.classify_grpc(image) == busy, "so are these places")
 
     started = service.descendants()
     assert started
@@ -107,6 +111,24 @@ def test_overload_then_drain_then_nothing_is_left(
             socket.create_connection(("127.0.0.1", port))
     assert not list(service.folder.glob("ood-*"))
     assert "Traceback" not in service.text()
+
+
+@contextlib.contextmanager
+def _open_streams(service: Service, count: int) -> Iterator[None]:
+    """Calls over gRPC that have begun and say nothing."""
+    ended = threading.Event()
+
+    def silent() -> Iterator[bytes]:
+        ended.wait(180)
+        yield from ()
+
+    with grpc.insecure_channel(f"127.0.0.1:{service.grpc_port}") as channel:
+        open_stream = channel.stream_stream("/inference.GRPCInferenceService/ModelStreamInfer")
+        calls = [open_stream(silent()) for _ in range(count)]
+        yield
+        ended.set()
+        for call in calls:
+            call.cancel()
 
 
 def _refuses(service: Service) -> bool:

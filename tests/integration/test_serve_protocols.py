@@ -149,7 +149,8 @@ def test_totals_over_all_replicas_are_exact(service: Service, images: Mapping[st
     assert answered >= 60
     for counter in ("decisions", "predictions"):
         assert _total(service, counter) == answered
-    assert found["oodgate_p_value_count"] == found["oodgate_confidence_count"] == answered
+    for histogram in ("p_value", "confidence"):
+        assert found[f'oodgate_{histogram}_count{{model="digits"}}'] == answered
     assert found["oodgate_batch_images_sum"] == answered
 
 
