@@ -18,7 +18,9 @@ def deploy(
             "name that the service knows. For another machine's service, as that machine has it.",
         ),
     ] = None,
-    url: Annotated[str, typer.Option(help="The service.")] = "http://127.0.0.1:8000",
+    url: Annotated[
+        str, typer.Option(help="The service.", envvar="OODGATE_URL")
+    ] = "http://127.0.0.1:8000",
     shadow: Annotated[
         bool,
         typer.Option("--shadow", help="See images and count decisions, but answer nobody yet."),

@@ -79,14 +79,16 @@ def _borrow_environment(venv: Path) -> None:
 def output(clone: Path) -> str:
     """What all blocks print; they must succeed."""
     file = clone.parent / "output"
+    port, grpc_port = free_ports(2)
+    url = {"OODGATE_URL": f"http://127.0.0.1:{port}"}  # its default is the port that is replaced
     with file.open("wb") as stream:
         process = subprocess.Popen(
-            ["bash", "-c", script(*free_ports(2))],
+            ["bash", "-c", script(port, grpc_port)],
             cwd=clone,
             stdin=subprocess.DEVNULL,
             stdout=stream,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            env={**os.environ, "OMP_NUM_THREADS": "1", **url},
         )
         try:
             process.wait(timeout=1500)
