@@ -216,8 +216,8 @@ def standing(models: Models) -> monitor.Tally:
     for model in models:
         for labels in outcomes:
             tally.count(monitor.DECISIONS, model.name.name, *labels, by=0)
-        for index in range(min(len(model.labels), monitor.MAX_CLASSES + 1)):
-            label = monitor.class_label(model.labels, index)
-            tally.count(monitor.PREDICTIONS, model.name.name, label, by=0)
+        for index, label in enumerate(model.labels[: monitor.MAX_CLASSES + 1]):
+            named = monitor.class_metric(label, index)
+            tally.count(monitor.PREDICTIONS, model.name.name, named, by=0)
     tally.count(monitor.SHED, by=0)
     return tally

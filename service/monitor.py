@@ -11,10 +11,9 @@ Not here: drift statistics, and Ray's and HAProxy's own metrics.
 from __future__ import annotations
 
 import bisect
-import logging
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -29,8 +28,6 @@ from prometheus_client.registry import Collector
 from service.errors import OK
 from service.trace import Trace
 from service.verdict import Verdict
-
-logger = logging.getLogger("oodgate")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,17 +187,16 @@ class Tally:
         return self.distributions.setdefault((spec.name, labels), empty)
 
 
-def class_label(labels: Sequence[str], index: int) -> str:
+def class_metric(label: str, index: int) -> str:
     """How a class is named in metrics."""
-    return labels[index] if index < MAX_CLASSES else "other"
+    return label if index < MAX_CLASSES else "other"
 
 
 def count_verdict(tally: Tally, model: str, verdict: Verdict) -> None:
     """One answered image."""
     tally.count(DECISIONS, model, verdict.decision.value, verdict.reason or "none")
     index = verdict.class_index
-    label = verdict.class_label if index < MAX_CLASSES else "other"
-    tally.count(PREDICTIONS, model, label)
+    tally.count(PREDICTIONS, model, class_metric(verdict.class_label, index))
     tally.observe(P_VALUE, verdict.p_value, model)
     tally.observe(CONFIDENCE, verdict.posterior[index], model)
 

@@ -166,7 +166,7 @@ def test_what_is_served_no_more_is_shown_no_more() -> None:
 def test_classes_beyond_the_first_hundred_share_a_name() -> None:
     labels, tally = [f"class {k}" for k in range(300)], Tally()
     for index in range(300):
-        name = monitor.class_label(labels, index)
+        name = monitor.class_metric(labels[index], index)
         assert name == (labels[index] if index < monitor.MAX_CLASSES else "other")
         verdict = replace(
             VERDICT, class_index=index, class_label=labels[index], posterior=(0.5,) * 300
