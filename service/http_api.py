@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from fastapi import FastAPI, Response
 from fastapi.responses import HTMLResponse
+from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
 from service.admin import Admin
@@ -20,6 +21,7 @@ from service.engine import Engine
 from service.errors import NotReadyError, fault_of
 from service.http_admin import add_admin
 from service.http_classify import add_classify
+from service.http_direct import GuardedApp
 from service.http_errors import add_handlers
 from service.http_guard import HeadAsGet, HostGuard, KeyGuard
 from service.keys import Keys
@@ -48,7 +50,8 @@ def create_app(
     engine: Engine, doors: Doors, exposition: Callable[[], Awaitable[bytes]], statistics: Statistics
 ) -> FastAPI:
     """The application; ``exposition`` and ``statistics`` speak of all replicas."""
-    app = FastAPI(
+    app = GuardedApp(
+        _guards(engine, doors),
         title="oodgate",
         summary="An image-classification service that can say no.",
         description=DESCRIPTION,
@@ -57,18 +60,6 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,
     )
-    # the last one that is added sees a request first
-    app.add_middleware(HeadAsGet)
-    app.add_middleware(KeyGuard, engine=engine, keys=doors.keys)
-    if doors.cors_origins:
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=doors.cors_origins,
-            allow_methods=["GET", "POST"],
-            allow_headers=["*"],
-            expose_headers=["Inference-Header-Content-Length", "Retry-After"],
-        )
-    app.add_middleware(HostGuard, engine=engine, allowed=doors.allowed_hosts)
     add_handlers(app)
     add_classify(app, engine)
     add_inference(app, engine, statistics)
@@ -76,6 +67,23 @@ def create_app(
         add_admin(app, doors.admin)
     _add_operations(app, exposition)
     return app
+
+
+def _guards(engine: Engine, doors: Doors) -> list[Middleware]:
+    """What sees a request before any route does, in this order."""
+    cors = Middleware(
+        CORSMiddleware,
+        allow_origins=doors.cors_origins,
+        allow_methods=["GET", "POST"],
+        allow_headers=["*"],
+        expose_headers=["Inference-Header-Content-Length", "Retry-After"],
+    )
+    return [
+        Middleware(HostGuard, engine=engine, allowed=doors.allowed_hosts),
+        *([cors] if doors.cors_origins else []),
+        Middleware(KeyGuard, engine=engine, keys=doors.keys),
+        Middleware(HeadAsGet),
+    ]
 
 
 def _add_operations(app: FastAPI, exposition: Callable[[], Awaitable[bytes]]) -> None:

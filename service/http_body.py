@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import zlib
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from typing import TypeVar
 
 from fastapi import Request
 from starlette.datastructures import FormData, Headers
 from starlette.formparsers import MultiPartException, MultiPartParser
-from starlette.requests import ClientDisconnect
+from starlette.types import Receive
 
 from service.errors import (
     BadParameterError,
@@ -45,52 +45,48 @@ async def body_of(request: Request, bound: int, limit: int) -> bytes:
     too_large = declared.isdecimal() and (len(declared) > 18 or int(declared) > bound)
     if too_large and "expect" in request.headers:
         raise BodyTooLargeError(limit)
-    stream = _progressing(request.stream())
-    try:
-        body = None if too_large else await _collect(stream, bound)
-        if body is None:
-            await drain(stream, 4 * bound)
-            raise BodyTooLargeError(limit)
-        return body
-    except ClientDisconnect:
-        raise ClientGoneError from None
+    body = None if too_large else await _collect(request.receive, bound)
+    if body is None:
+        await drain(request.receive, 4 * bound)
+        raise BodyTooLargeError(limit)
+    return body
 
 
-async def _progressing(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The stream, ended by an error where nothing comes any more."""
-    chunks = aiter(stream)
-    while True:
-        try:
-            async with asyncio.timeout(STALL_S):
-                chunk = await anext(chunks)
-        except StopAsyncIteration:
-            return
-        except TimeoutError:
-            raise SlowBodyError(STALL_S) from None
-        yield chunk
-
-
-async def _collect(stream: AsyncIterator[bytes], bound: int) -> bytes | None:
+async def _collect(receive: Receive, bound: int) -> bytes | None:
     """All of it, or None as soon as it is more than ``bound`` bytes."""
     chunks: list[bytes] = []
-    received = 0
-    async for chunk in stream:
-        received += len(chunk)
-        if received > bound:
-            return None
-        chunks.append(chunk)
+    received, more = 0, True
+    now = asyncio.get_running_loop().time
+    try:
+        async with asyncio.timeout(STALL_S) as patience:
+            while more:
+                chunk, more = await _chunk(receive)
+                patience.reschedule(now() + STALL_S)
+                received += len(chunk)
+                if received > bound:
+                    return None
+                chunks.append(chunk)
+    except TimeoutError:
+        raise SlowBodyError(STALL_S) from None
     return b"".join(chunks)
 
 
-async def drain(stream: AsyncIterator[bytes], bound: int) -> None:
+async def drain(receive: Receive, bound: int) -> None:
     """Drop what still comes, within bounds: many clients look for an answer only after sending."""
-    received = 0
+    received, more = 0, True
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(DRAIN_S):
-            async for chunk in stream:
+            while more and received <= bound:
+                chunk, more = await _chunk(receive)
                 received += len(chunk)
-                if received > bound:
-                    return
+
+
+async def _chunk(receive: Receive) -> tuple[bytes, bool]:
+    """The next part of a body, and whether more follows."""
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise ClientGoneError
+    return message.get("body", b""), message.get("more_body", False)
 
 
 def unpacked(body: bytes, encoding: str, bound: int, limit: int) -> bytes:

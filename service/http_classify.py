@@ -12,7 +12,8 @@ from service.ask import Ask, Reply
 from service.engine import Engine
 from service.errors import BadParameterError
 from service.http_body import ENVELOPE_BYTES, body_of, form_of, single
-from service.http_errors import DirectRoute, responses
+from service.http_direct import DirectRoute
+from service.http_errors import responses
 from service.http_guard import request_id
 from service.parameters import ask_of
 
@@ -90,7 +91,7 @@ def _render(ask: Ask, reply: Reply) -> str:
 
 
 async def _read(request: Request, limit: int) -> Ask:
-    query = request.query_params.multi_items()
+    query = request.query_params.multi_items() if request.scope["query_string"] else []
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         return ask_of(await body_of(request, limit, limit), single(query))
     body = await body_of(request, limit + ENVELOPE_BYTES, limit)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
-from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from service.answer import ErrorResponse
@@ -44,15 +42,6 @@ def add_handlers(app: FastAPI) -> None:
         app.add_exception_handler(kind, _on_exception)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(Exception, _on_exception)
-
-
-class DirectRoute(APIRoute):
-    """A route whose function takes the request and returns the response: nothing is read for it."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """The function itself."""
-        handler: Callable[[Request], Coroutine[Any, Any, Response]] = self.endpoint
-        return handler
 
 
 def responses(*more: str) -> dict[int | str, dict[str, Any]]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import contextlib
+from collections.abc import Sequence
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.engine import Engine
-from service.errors import BadHostError, ServiceError, UnauthenticatedError
+from service.errors import BadHostError, ClientGoneError, ServiceError, UnauthenticatedError
 from service.http_body import ENVELOPE_BYTES, drain
 from service.http_errors import respond
 from service.keys import Keys, presented
@@ -113,13 +114,6 @@ async def _refuse(
 ) -> None:
     """Answer once the body is through, or cut off at a bound."""
     fault = engine.refuse("http", error, request_id(scope))
-    await drain(_stream(receive), ENVELOPE_BYTES)
+    with contextlib.suppress(ClientGoneError):
+        await drain(receive, ENVELOPE_BYTES)
     await respond(fault)(scope, receive, send)
-
-
-async def _stream(receive: Receive) -> AsyncIterator[bytes]:
-    more = True
-    while more:
-        message: Message = await receive()
-        more = message["type"] == "http.request" and message.get("more_body", False)
-        yield message.get("body", b"")

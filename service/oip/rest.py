@@ -9,7 +9,8 @@ from fastapi import FastAPI, Request, Response
 
 from service.engine import Engine
 from service.errors import NotReadyError, UnsupportedError
-from service.http_errors import DirectRoute, responses
+from service.http_direct import DirectRoute
+from service.http_errors import responses
 from service.http_guard import request_id
 from service.oip import documents, metadata
 from service.oip.rest_call import InferCall
@@ -17,6 +18,11 @@ from service.served import ServedModel
 
 #: Statistics of each version over all replicas.
 Statistics = Callable[[], Awaitable[metadata.Values]]
+
+_TAGS: Any = ["open inference protocol"]
+
+#: A model in the version that is served, or in the one that is named.
+_MODELS = ("/v2/models/{model}", "/v2/models/{model}/versions/{version}")
 
 #: What Triton offers beyond this protocol's core, and this service does not.
 _UNSUPPORTED = (
@@ -31,78 +37,81 @@ _UNSUPPORTED = (
 
 def add_inference(app: FastAPI, engine: Engine, statistics: Statistics) -> None:
     """All routes below ``/v2``."""
+    for prefix in _MODELS:  # first, since Ray Serve looks through all routes at each request
+        _add_infer(app, engine, prefix)
     _add_server(app, engine, statistics)
-    for prefix in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
+    for prefix in _MODELS:
         _add_model(app, engine, statistics, prefix)
     _add_unsupported(app)
 
 
 def _add_server(app: FastAPI, engine: Engine, statistics: Statistics) -> None:
-    tags: Any = ["open inference protocol"]
-
-    @app.get("/v2/health/live", summary="The process lives", tags=tags)
+    @app.get("/v2/health/live", summary="The process lives", tags=_TAGS)
     async def live() -> dict[str, bool]:
         return {"live": True}
 
-    @app.get("/v2/health/ready", summary="All models are loaded and warm", tags=tags)
+    @app.get("/v2/health/ready", summary="All models are loaded and warm", tags=_TAGS)
     async def ready() -> dict[str, bool]:
         return {"ready": True}
 
-    @app.get("/v2", summary="The server and its extensions", responses=responses(), tags=tags)
+    @app.get("/v2", summary="The server and its extensions", responses=responses(), tags=_TAGS)
     async def server() -> dict[str, Any]:
         return metadata.server_metadata()
 
-    @app.post("/v2/repository/index", summary="What is served", responses=responses(), tags=tags)
+    @app.post("/v2/repository/index", summary="What is served", responses=responses(), tags=_TAGS)
     async def index() -> list[dict[str, str]]:
         return metadata.repository_index(engine.models)
 
     @app.get(
-        "/v2/models/stats", summary="Statistics of all models", responses=responses(), tags=tags
+        "/v2/models/stats", summary="Statistics of all models", responses=responses(), tags=_TAGS
     )
     async def all_statistics() -> dict[str, Any]:
         return metadata.model_statistics(engine.models, await _values(statistics))
 
 
-def _add_model(app: FastAPI, engine: Engine, statistics: Statistics, prefix: str) -> None:
-    """Routes of one model, in the version that is served or in the one that is named."""
-    shared: dict[str, Any] = {
-        "responses": responses("not_found"),
-        "tags": ["open inference protocol"],
-    }
-
-    def find(request: Request) -> ServedModel:
-        names = request.path_params
-        return engine.models.find(names["model"], names.get("version", ""))
-
-    parameters = documents.path_parameters(prefix)
-
-    def route(summary: str) -> dict[str, Any]:
-        return {**shared, "summary": summary, "openapi_extra": {"parameters": parameters}}
-
-    @app.get(prefix, **route("Tensors of a model"))
-    async def model_metadata(request: Request) -> dict[str, Any]:
-        return metadata.model_metadata(find(request))
-
-    @app.get(f"{prefix}/ready", **route("Whether a model may be asked"))
-    async def model_ready(request: Request) -> dict[str, Any]:
-        return {"name": find(request).name.name, "ready": True}
-
-    @app.get(f"{prefix}/config", **route("Triton's configuration of a model"))
-    async def model_config(request: Request) -> dict[str, Any]:
-        return metadata.model_config(find(request))
-
-    @app.get(f"{prefix}/stats", **route("Statistics of a model"))
-    async def model_statistics(request: Request) -> dict[str, Any]:
-        return metadata.model_statistics([find(request)], await _values(statistics))
-
+def _add_infer(app: FastAPI, engine: Engine, prefix: str) -> None:
     async def infer(request: Request) -> Response:
         call = InferCall(request, engine)
         return await engine.answer("oip_http", call.read, call.render, request_id(request.scope))
 
-    described = {**route("Classify images"), "openapi_extra": documents.infer_operation(parameters)}
     app.router.add_api_route(
-        f"{prefix}/infer", infer, methods=["POST"], route_class_override=DirectRoute, **described
+        f"{prefix}/infer",
+        infer,
+        methods=["POST"],
+        summary="Classify images",
+        responses=responses("not_found"),
+        tags=_TAGS,
+        openapi_extra=documents.infer_operation(documents.path_parameters(prefix)),
+        route_class_override=DirectRoute,
     )
+
+
+def _add_model(app: FastAPI, engine: Engine, statistics: Statistics, prefix: str) -> None:
+    def find(request: Request) -> ServedModel:
+        names = request.path_params
+        return engine.models.find(names["model"], names.get("version", ""))
+
+    described: dict[str, Any] = {
+        "responses": responses("not_found"),
+        "tags": _TAGS,
+        "openapi_extra": {"parameters": documents.path_parameters(prefix)},
+    }
+
+    @app.get(prefix, summary="Tensors of a model", **described)
+    async def model_metadata(request: Request) -> dict[str, Any]:
+        return metadata.model_metadata(find(request))
+
+    @app.get(f"{prefix}/ready", summary="Whether a model may be asked", **described)
+    async def model_ready(request: Request) -> dict[str, Any]:
+        return {"name": find(request).name.name, "ready": True}
+
+    @app.get(f"{prefix}/config", summary="Triton's configuration of a model", **described)
+    async def model_config(request: Request) -> dict[str, Any]:
+        return metadata.model_config(find(request))
+
+    @app.get(f"{prefix}/stats", summary="Statistics of a model", **described)
+    async def model_statistics(request: Request) -> dict[str, Any]:
+        return metadata.model_statistics([find(request)], await _values(statistics))
 
 
 def _add_unsupported(app: FastAPI) -> None:

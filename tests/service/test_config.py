@@ -97,3 +97,18 @@ def test_nothing_is_open_or_kept_unless_it_is_asked_for() -> None:
 def test_a_configuration_is_fixed() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         ServiceConfig(bundles=(BUNDLE,)).replicas = 2
+
+
+def test_the_limits_that_the_readme_names_are_those_of_the_configuration() -> None:
+    config = ServiceConfig(bundles=(BUNDLE,))
+    row = next(
+        line for line in (ROOT / "README.md").read_text().splitlines() if "| limits |" in line
+    )
+    for told in (
+        f"{config.max_body_bytes // 2**20} MiB",
+        f"{config.max_pixels // 10**6} million pixels",
+        f"{config.max_images} images",
+        f"{config.max_queued_requests} requests",
+        f"{config.max_queued_images} waiting images",
+    ):
+        assert told in row, told

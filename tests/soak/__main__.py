@@ -53,12 +53,14 @@ class Run:
         self.images = pictures(self.paths, asked.data, IMAGES)
         self.versions: tuple[Version, ...] = versions_of(self.paths, self.images)
         self.log = folder / "access.log"
+        self.haproxy = asked.ingress == "haproxy"
 
     @contextmanager
     def service(self, *flags: str) -> Iterator[Service]:
         """Ready; ended at the end."""
         say("starting the service")
-        running = serving(self.bundle, "--access-log", str(self.log), *flags)
+        ingress = () if self.haproxy else ("--no-haproxy",)
+        running = serving(self.bundle, "--access-log", str(self.log), *ingress, *flags)
         try:
             running.wait_until_announced()
             yield running
@@ -107,8 +109,9 @@ def run_swap(run: Run) -> Iterator[Result]:
 
 
 def run_chaos(run: Run) -> Iterator[Result]:
+    parts = run.asked.parts or [p for p in PARTS if run.haproxy or "haproxy" not in p]
     with run.service("--replicas", "2") as service:
-        yield from chaos(service, run.versions, run.images, parts=run.asked.parts)
+        yield from chaos(service, run.versions, run.images, parts=parts)
         yield terminate(service, run.images, run.versions, run.log)
 
 
@@ -171,6 +174,7 @@ def _parser() -> argparse.ArgumentParser:
         own = runs.add_parser(name, help=what)
         own.add_argument("--bundle", default="fashion-mnist", help="BUNDLE that is served")
         own.add_argument("--data", help="DATA of the images that are asked about; default: drawn")
+        own.add_argument("--ingress", choices=("haproxy", "python"), default="haproxy")
         own.add_argument("--seed", type=int, default=0)
         own.add_argument("--out", type=Path, default=Path("runs/soak.json"))
         if name in ("soak", "swap"):
@@ -182,7 +186,7 @@ def _parser() -> argparse.ArgumentParser:
     swaps.add_argument("--every", type=float, default=20.0, help="seconds between deployments")
     wire.add_argument("--images", type=int, default=5_000)
     wire.add_argument("--alpha", type=float, default=0.05)
-    killing.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    killing.add_argument("--parts", nargs="+", choices=PARTS, help="default: all there are")
     return parser
 
 
