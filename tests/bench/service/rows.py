@@ -16,7 +16,7 @@ from tests.bench.service.generator import open_loop
 from tests.bench.service.loads import GOOD, TIMEOUT, Load
 from tests.bench.service.raw import BATCH, Raw
 from tests.bench.service.servers import running
-from tests.bench.service.tried import TRIED, changed
+from tests.bench.service.tried import OURS, OURS_TRIED, TRIED, changed
 from tests.bench.service.ways import Way, batch_settings, classify, ours, peer
 
 #: Callers that keep a forward pass of 32 images always waiting for the last one.
@@ -129,14 +129,16 @@ def peers(plan: Plan) -> Iterator[Figure]:
         "fastapi": Goal(asked=0.6, aim=1.0),
     }
     with ExitStack() as ours_runs:
-        own = _started(plan, ours_runs, "ours")
+        own = _started(plan, ours_runs, "ours", OURS)
         for name, goal in goals.items():
             with ExitStack() as runs:
                 start, other = peer(name, plan.bundle, plan.raw.encoded)
                 runs.enter_context(running(start, plan.threads))
                 sides = [own, other]
                 if (options := batch_settings(name)) is not None:
-                    sides.append(_started(plan, runs, f"ours batching as {name}", options))
+                    sides.append(
+                        _started(plan, runs, f"ours batching as {name}", {**OURS, **options})
+                    )
                 for way in sides:
                     way.check(plan.raw.p_values_of_first())
                 found = plan.rounds({way.name: _rate(plan, way, PEER_CALLERS) for way in sides})
@@ -247,7 +249,16 @@ def _ratio(
 
 
 def tuning(plan: Plan) -> Iterator[Figure]:
-    """Peers under other settings over the committed ones, which are to be the best."""
+    """Both sides under other settings over the committed ones, which are to be the best."""
+    with ExitStack() as runs:
+        own = _started(plan, runs, "ours", OURS)
+        others = [
+            _started(plan, runs, f"ours with {label}", options)
+            for label, options in OURS_TRIED.items()
+        ]
+        found = plan.rounds({way.name: _rate(plan, way, PEER_CALLERS) for way in (own, *others)})
+    for way in others:
+        yield _ratio(f"{way.name}, over as committed", found, (way.name, own.name), None)
     for name, labels in TRIED.items():
         with ExitStack() as runs:
             sides = []

@@ -1,8 +1,8 @@
 """Settings of the peers that were tried beside those in ``peers/``: ``--rows tuning``.
 
-Each peer's committed settings were the best or among the best of these at 16 callers on two cores;
-where ranges overlap (MLServer with and without worker processes) the better median was taken. Run
-the row again on another machine: what is best depends on its cores.
+Each side's committed settings were the best or among the best of these at 16 callers on two cores;
+where ranges overlap the better median was taken. Run the row again on another machine: what is best
+depends on its cores.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ HOME = ROOT / "runs" / "bench" / "tried"
 _SETTINGS, _MODEL = "settings.json", "model-settings.json"
 
 
-def _litserve(size: int, wait_s: float, **server: Any) -> Change:
+def _litserve(size: int, wait_s: float, workers: int = 2, fast_queue: bool = False) -> Change:
     batch = {"max_batch_size": size, "batch_timeout": wait_s}
-    return {_SETTINGS: {"api": batch, "server": {"workers_per_device": 1, **server}}}
+    server = {"workers_per_device": workers, "fast_queue": fast_queue}
+    return {_SETTINGS: {"api": batch, "server": server}}
 
 
 def _mlserver(size: int, wait_s: float, workers: int) -> Change:
@@ -36,18 +37,25 @@ def _mlserver(size: int, wait_s: float, workers: int) -> Change:
 TRIED: Mapping[str, Mapping[str, Change]] = {
     "fastapi": {f"threads {n}": {_SETTINGS: {"threads": n}} for n in (1, 4, 16)},
     "litserve": {
+        "1 worker, 16 in 10 ms": _litserve(16, 0.01, workers=1),
+        "1 worker, 16 in 50 ms": _litserve(16, 0.05, workers=1),
         "16 in 10 ms": _litserve(16, 0.01),
-        "32 in 10 ms": _litserve(32, 0.01),
-        "2 workers, 8 in 10 ms": _litserve(8, 0.01, workers_per_device=2),
-        "fast_queue": _litserve(16, 0.05, fast_queue=True),
+        "fast_queue": _litserve(8, 0.01, fast_queue=True),
     },
     "mlserver": {
-        "1 worker": _mlserver(16, 0.01, workers=1),
-        "2 workers": _mlserver(16, 0.01, workers=2),
-        "2 workers, 8 in 10 ms": _mlserver(8, 0.01, workers=2),
-        "32 in 50 ms": _mlserver(32, 0.05, workers=0),
+        "no worker, 16 in 10 ms": _mlserver(16, 0.01, workers=0),
+        "no worker, 32 in 50 ms": _mlserver(32, 0.05, workers=0),
+        "1 worker, 16 in 10 ms": _mlserver(16, 0.01, workers=1),
+        "16 in 10 ms": _mlserver(16, 0.01, workers=2),
         "no batches": _mlserver(0, 0.0, workers=0),
     },
+}
+
+#: Ours beside peers, as fields of ``ServiceConfig``; the peers have two processes, too.
+OURS: Mapping[str, Any] = {"replicas": 2}
+OURS_TRIED: Mapping[str, Mapping[str, Any]] = {
+    "1 replica": {"replicas": 1},
+    "3 replicas": {"replicas": 3, "num_cpus": 0.3},
 }
 
 
