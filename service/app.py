@@ -27,19 +27,22 @@ from service.access_log import AccessLog
 from service.admin import Admin, target_of
 from service.bundle import BundleError
 from service.config import NO_LOG, STDERR, ServiceConfig
-from service.engine import READERS, Engine, standing
+from service.engine import READERS, Engine
 from service.errors import BusyError, DeployError
 from service.follower import Follower
 from service.grpc_api import GrpcFace
 from service.http_api import Doors, create_app
 from service.keys import ADMIN_KEYS, API_KEYS, Keys
-from service.monitor import RELOADS, SHADOW, SHED, Monitor, Tally
+from service.metrics import RELOADS, SHADOW, SHED
+from service.monitor import Monitor
 from service.oip.rpc import InferenceFace
 from service.quarantine import Quarantine
 from service.recorder import Recorder
 from service.reporter import Reporter
 from service.rollout import Outcome, Plan, Report, Rollout, Target
 from service.served import Models, Runtime, ServedModel
+from service.standing import standing
+from service.tally import Tally
 
 #: Places beyond the admitted requests, so that refusals, probes and scrapes are answered as well.
 SPARE_PLACES = 64
@@ -74,14 +77,14 @@ class Central(Monitor):
 
         self._rollout = Rollout(None if saved is None else saved.decode(), save)
 
-    async def exposition(self) -> bytes:
-        """The Prometheus text format."""
+    async def exposition(self, accept: str = "") -> tuple[bytes, str]:
+        """See ``Monitor.exposition``; what HAProxy has refused is counted by then."""
         refused = await asyncio.to_thread(shedding.refused)
         # less than before: HAProxy has started again
         self._totals.count(SHED, by=refused - self._refused * (refused >= self._refused))
         self._refused = refused
         self.served((target.name, target.version) for target in self._rollout.plan.serving)
-        return await super().exposition()
+        return await super().exposition(accept)
 
     async def begin(self, configured: tuple[Target, ...]) -> Plan:
         """See ``Rollout.begin``."""
@@ -143,7 +146,7 @@ class Gateway(GrpcFace, InferenceFace):
         self._follower = Follower(models, plan, self._load, self._sync)
         self._follower.start()
         self._reporter = Reporter(
-            self._recorder.tally, self._send, standing=lambda: standing(models)
+            self._recorder.tally, self._send, standing=lambda: standing(models, self._gpu_bytes())
         )
         self._reporter.start()
 
@@ -184,9 +187,14 @@ class Gateway(GrpcFace, InferenceFace):
         plan: Plan = await self._monitor.sync.remote(replica, report, wait_s)
         return plan
 
-    async def _exposition(self) -> bytes:
-        text: bytes = await asyncio.wait_for(self._monitor.exposition.remote(), 5)
-        return text
+    def _gpu_bytes(self) -> int | None:
+        return torch.cuda.memory_reserved() if self._config.num_gpus else None
+
+    async def _exposition(self, accept: str) -> tuple[bytes, str]:
+        found: tuple[bytes, str] = await asyncio.wait_for(
+            self._monitor.exposition.remote(accept), 5
+        )
+        return found
 
     async def statistics(self) -> dict[tuple[str, ...], int]:
         """What the Open Inference Protocol reports of each version, over all replicas."""

@@ -20,7 +20,6 @@ from typing import Any, TypeVar
 import numpy as np
 
 from model.image import ImageTooLargeError, UInt8Array, checked_pixels, decode_all
-from service import monitor
 from service.ask import Ask, Reply
 from service.errors import (
     OK,
@@ -207,17 +206,3 @@ def _bytes_of(images: Sequence[bytes] | Any) -> int:
     if isinstance(images, np.ndarray):
         return images.nbytes
     return sum(map(len, images))
-
-
-def standing(models: Models) -> monitor.Tally:
-    """What shows before any request: counters at zero, so ``rate()`` sees their first event."""
-    tally = monitor.Tally()
-    outcomes = (("accept", "none"), ("abstain", "ambiguous"), ("reject", "atypical_input"))
-    for model in models:
-        for labels in outcomes:
-            tally.count(monitor.DECISIONS, model.name.name, *labels, by=0)
-        for index, label in enumerate(model.labels[: monitor.MAX_CLASSES + 1]):
-            named = monitor.class_metric(label, index)
-            tally.count(monitor.PREDICTIONS, model.name.name, named, by=0)
-    tally.count(monitor.SHED, by=0)
-    return tally

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from fastapi import FastAPI, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
@@ -26,6 +26,10 @@ from service.http_errors import add_handlers
 from service.http_guard import HeadAsGet, HostGuard, KeyGuard
 from service.keys import Keys
 from service.oip.rest import Statistics, add_inference
+from service.status_page import add_status_page
+
+#: The text of all metrics and its Content-Type, as the header Accept asks for.
+Exposition = Callable[[str], Awaitable[tuple[bytes, str]]]
 
 DESCRIPTION = """
 Classifies an image and says whether it belongs to the training distribution at all. Every answer
@@ -47,7 +51,7 @@ class Doors:
 
 
 def create_app(
-    engine: Engine, doors: Doors, exposition: Callable[[], Awaitable[bytes]], statistics: Statistics
+    engine: Engine, doors: Doors, exposition: Exposition, statistics: Statistics
 ) -> FastAPI:
     """The application; ``exposition`` and ``statistics`` speak of all replicas."""
     app = GuardedApp(
@@ -66,6 +70,7 @@ def create_app(
     if doors.admin is not None:
         add_admin(app, doors.admin)
     _add_operations(app, exposition)
+    add_status_page(app)
     return app
 
 
@@ -86,7 +91,7 @@ def _guards(engine: Engine, doors: Doors) -> list[Middleware]:
     ]
 
 
-def _add_operations(app: FastAPI, exposition: Callable[[], Awaitable[bytes]]) -> None:
+def _add_operations(app: FastAPI, exposition: Exposition) -> None:
     @app.get("/healthz", summary="The process lives", tags=["operations"])
     async def healthz() -> dict[str, str]:
         return {"status": "ok"}
@@ -103,20 +108,27 @@ def _add_operations(app: FastAPI, exposition: Callable[[], Awaitable[bytes]]) ->
 
     @app.get(
         "/metrics",
-        summary="Metrics of the whole service, in the Prometheus text format",
+        summary="Metrics of the whole service",
+        description="In the text format of Prometheus or, where Accept asks for it, OpenMetrics, "
+        "with the id of a request beside each bucket of its latency.",
         responses={
-            200: {"content": {"text/plain": {"schema": {"type": "string"}}}},
+            200: {
+                "content": {
+                    kind: {"schema": {"type": "string"}}
+                    for kind in ("text/plain", "application/openmetrics-text")
+                }
+            },
             503: {"model": ErrorResponse, "description": "the monitor is not reachable"},
         },
         response_class=Response,
         tags=["operations"],
     )
-    async def metrics() -> Response:
+    async def metrics(request: Request) -> Response:
         try:
-            text = await exposition()
+            text, content_type = await exposition(request.headers.get("accept", ""))
         except Exception as error:
             raise fault_of(NotReadyError("the monitor is not reachable; try again")) from error
-        return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+        return Response(text, headers={"Content-Type": content_type})
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:

@@ -17,7 +17,7 @@ from service.keys import Keys, presented
 PROBE_PATHS = frozenset({"/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"})
 
 #: What scrapers and people who look for help may ask without a key as well.
-OPEN_PATHS = PROBE_PATHS | {"/metrics", "/docs", "/openapi.json"}
+OPEN_PATHS = PROBE_PATHS | {"/", "/metrics", "/docs", "/openapi.json"}
 
 #: Deploying has keys of its own.
 ADMIN_PREFIX = "/admin/"

@@ -47,6 +47,16 @@ class Predictor:
         """Class names in index order."""
         return self.bundle.class_labels
 
+    @property
+    def threshold(self) -> float:
+        """What p-values are held against at the bundle's own alpha, the smallest over classes."""
+        return self._calibration.threshold()
+
+    @property
+    def reference_size(self) -> int:
+        """Calibration images that p-values rank among."""
+        return self._calibration.reference_size
+
     def check_alpha(self, alpha: float | None) -> None:
         """Raise ``UnsupportedAlphaError`` for an alpha the reference is too small for."""
         if alpha is not None:

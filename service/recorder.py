@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from service import monitor
+from service import metrics
 from service.access_log import AccessLog
 from service.ask import Ask
 from service.errors import OK, OVERLOADED
-from service.monitor import Tally
 from service.quarantine import Quarantine
+from service.tally import Tally, count_statistics, count_verdict
 from service.trace import Trace
 
 
@@ -34,20 +34,20 @@ class Recorder:
 
     def batch(self, images: int, seconds: float) -> None:
         """One forward pass, the gate included."""
-        self.tally.observe(monitor.BATCH_IMAGES, images)
-        self.tally.observe(monitor.STAGE_SECONDS, seconds, "forward")
+        self.tally.observe(metrics.BATCH_IMAGES, images)
+        self.tally.observe(metrics.STAGE_SECONDS, seconds, "forward")
 
     def _count(self, trace: Trace) -> None:
-        self.tally.count(monitor.REQUESTS, trace.protocol, trace.code)
-        self.tally.observe(monitor.REQUEST_SECONDS, trace.seconds, trace.protocol)
+        self.tally.count(metrics.REQUESTS, trace.protocol, trace.code)
+        self.tally.observe(metrics.REQUEST_SECONDS, trace.seconds, trace.protocol, id=trace.id)
         if trace.code == OVERLOADED.code:
-            self.tally.count(monitor.SHED)
+            self.tally.count(metrics.SHED)
         for stage in ("decode", "queue"):
             if stage in trace.stages:
-                self.tally.observe(monitor.STAGE_SECONDS, trace.stages[stage], stage)
+                self.tally.observe(metrics.STAGE_SECONDS, trace.stages[stage], stage)
         if trace.model is None:
             return
-        monitor.count_statistics(self.tally, trace)
+        count_statistics(self.tally, trace)
         if trace.code == OK:
             for verdict in trace.verdicts:
-                monitor.count_verdict(self.tally, trace.model.name, verdict)
+                count_verdict(self.tally, trace.model.name, verdict)

@@ -8,7 +8,7 @@ import logging
 import uuid
 from collections.abc import Awaitable, Callable
 
-from service.monitor import Tally
+from service.tally import Tally
 
 logger = logging.getLogger("oodgate")
 

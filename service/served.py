@@ -44,6 +44,8 @@ class ServedModel:
         self.name = name
         self.spec: InputSpec = predictor.spec
         self.labels = tuple(predictor.class_labels)
+        self.threshold = predictor.threshold
+        self.reference_size = predictor.reference_size
         self._predictor = predictor
         self._batcher = Batcher(
             predictor,

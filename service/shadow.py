@@ -11,10 +11,10 @@ import asyncio
 from collections.abc import Sequence
 
 from model.image import UInt8Array, checked_pixels
-from service import monitor
+from service import metrics
 from service.errors import fault_of
-from service.monitor import Tally
 from service.served import Models, ServedModel, Shadow
+from service.tally import Tally
 from service.verdict import Verdict
 
 #: Requests whose images a shadow may have on hand at once.
@@ -59,8 +59,8 @@ class Shadows:
             for ours, theirs in zip(live, batched.verdicts, strict=True):
                 same = "true" if ours.class_label == theirs.class_label else "false"
                 decisions = (ours.decision.value, theirs.decision.value)
-                self._tally.count(monitor.SHADOW, name.name, name.version, *decisions, same)
+                self._tally.count(metrics.SHADOW, name.name, name.version, *decisions, same)
         except Exception as error:
             code = fault_of(error).status.code
             failed = ("any", code, "false")
-            self._tally.count(monitor.SHADOW, name.name, name.version, *failed, by=len(live))
+            self._tally.count(metrics.SHADOW, name.name, name.version, *failed, by=len(live))

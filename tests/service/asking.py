@@ -9,9 +9,9 @@ import pytest
 from service.ask import Ask, Reply
 from service.engine import Engine, Limits
 from service.errors import Fault
-from service.monitor import Tally
 from service.recorder import Recorder
 from service.served import Models, ServedModel
+from service.tally import Tally
 from service.trace import Trace
 from tests.service.fakes import model
 

@@ -89,6 +89,8 @@ class FakePredictor:
     """Its score is the image's number; those in ``bad`` make it fail. ``tag``: in each verdict."""
 
     class_labels = LABELS
+    threshold = VERDICT.threshold
+    reference_size = VERDICT.reference_size
 
     def __init__(self, bad: Sequence[int] = (), tag: str = "marginal") -> None:
         self.spec = InputSpec(shape=(1, 4, 4))

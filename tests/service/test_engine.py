@@ -13,15 +13,15 @@ import pytest
 
 from model.image import InputSpec, UInt8Array, decode_all
 from service import engine as module
-from service import monitor
+from service import metrics
 from service.access_log import AccessLog
 from service.answer import ModelName
 from service.ask import Ask, Reply
-from service.engine import Engine, standing
+from service.engine import Engine
 from service.errors import BadHostError, Fault
-from service.monitor import Tally
 from service.recorder import Recorder
 from service.served import Models
+from service.tally import Tally
 from tests.service.asking import LIMITS, asked, engine, refused
 from tests.service.fakes import FakePredictor, images, model, png
 
@@ -105,7 +105,7 @@ def test_what_cannot_be_answered_is_refused_by_name(ask: Ask, code: str) -> None
     assert fault.status.code == code
     assert len(fault.message) < 400
     assert not predictor.batches
-    assert notes.tally.values[monitor.REQUESTS.name, ("http", code)] == 1
+    assert notes.tally.values[metrics.REQUESTS.name, ("http", code)] == 1
     assert asyncio.run(asked(at, Ask(images=[png(3)]))).verdicts[0].score == 3  # no place is lost
 
 
@@ -184,32 +184,16 @@ def test_a_request_keeps_the_model_that_it_began_with() -> None:
         assert {verdict.mode for verdict in trace.verdicts} == {trace.model.version}
 
 
-def test_counters_stand_at_zero_before_the_first_request() -> None:
-    at, _ = engine(model("a"), model("b"))
-    found = standing(at.models)
-    assert set(found.values.values()) == {0}
-    assert (monitor.SHED.name, ()) in found.values
-    for name in "ab":
-        for decision, reason in (
-            ("accept", "none"),
-            ("abstain", "ambiguous"),
-            ("reject", "atypical_input"),
-        ):
-            assert (monitor.DECISIONS.name, (name, decision, reason)) in found.values
-        for label in at.models.find(name).labels:
-            assert (monitor.PREDICTIONS.name, (name, label)) in found.values
-
-
 def test_what_is_answered_is_counted_by_model(tmp_path: Path) -> None:
     tally = Tally()
     recorder = Recorder(tally, AccessLog(tmp_path / "log"))
     at = Engine(models=Models([model("a"), model("b")]), limits=LIMITS, recorder=recorder)
     for name, numbers in (("a", (1, 2)), ("b", (1,)), ("b", (3, 4, 5))):
         asyncio.run(asked(at, Ask(images=images(*numbers), model=name)))
-    decided = {k[1]: n for k, n in tally.values.items() if k[0] == monitor.DECISIONS.name}
+    decided = {k[1]: n for k, n in tally.values.items() if k[0] == metrics.DECISIONS.name}
     assert decided == {("a", "accept", "none"): 2, ("b", "accept", "none"): 4}
-    p_values = {k[1]: d for k, d in tally.distributions.items() if k[0] == monitor.P_VALUE.name}
+    p_values = {k[1]: d for k, d in tally.distributions.items() if k[0] == metrics.P_VALUE.name}
     assert {labels: sum(d.counts) for labels, d in p_values.items()} == {("a",): 2, ("b",): 4}
-    assert tally.values[monitor.STATISTICS.name, ("b", "1", "images")] == 4
-    assert tally.values[monitor.STATISTICS.name, ("b", "1", "success_count")] == 2
+    assert tally.values[metrics.STATISTICS.name, ("b", "1", "images")] == 4
+    assert tally.values[metrics.STATISTICS.name, ("b", "1", "success_count")] == 2
     assert len((tmp_path / "log").read_text().splitlines()) == 3

@@ -11,7 +11,7 @@ import pytest
 
 from model.image import UInt8Array
 from service import engine as module
-from service import monitor
+from service import metrics
 from service.ask import Ask, Reply
 from service.engine import READERS
 from service.errors import Fault
@@ -55,8 +55,8 @@ def test_places_are_bounded_and_every_end_gives_one_back() -> None:
 
     asyncio.run(run())
     values = notes.tally.values
-    assert values[monitor.SHED.name, ()] == 3
-    outcomes = {k[1][1]: n for k, n in values.items() if k[0] == monitor.REQUESTS.name}
+    assert values[metrics.SHED.name, ()] == 3
+    outcomes = {k[1][1]: n for k, n in values.items() if k[0] == metrics.REQUESTS.name}
     cancelled = READERS * LIMITS.max_waiting - 2
     assert outcomes == {"overloaded": 3, "cancelled": cancelled, "ok": 4}
 
@@ -85,7 +85,7 @@ def test_a_full_queue_of_images_is_shed_as_well() -> None:
         assert at.models.waiting() == 0
 
     asyncio.run(run())
-    assert notes.tally.values[monitor.SHED.name, ()] == 1
+    assert notes.tally.values[metrics.SHED.name, ()] == 1
 
 
 def test_the_deadline_is_the_nearer_of_the_caller_s_and_the_service_s(

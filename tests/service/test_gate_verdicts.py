@@ -18,11 +18,11 @@ from service.answer import ModelName
 from service.bundle import Bundle
 from service.cli.calibrate import calibrate
 from service.engine import Engine
-from service.monitor import Tally
 from service.predictor import Predictor
 from service.protos import classifier_pb2
 from service.recorder import Recorder
 from service.served import Models, ServedModel
+from service.tally import Tally
 from service.verdict import Decision
 from tests.service.faces.asking import over_grpc, over_http
 from tests.service.faces.fakes import LIMITS, Bench

@@ -1,14 +1,17 @@
 import asyncio
 import math
 import random
+import time
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from service import monitor
-from service.monitor import Monitor, Tally
+from service import metrics
+from service.monitor import FRESH_S, Monitor
 from service.reporter import Reporter
+from service.tally import Tally, count_statistics, count_verdict
 from tests.service.fakes import VERDICT, trace
 
 
@@ -25,17 +28,9 @@ def _exposition(*tallies: Tally) -> bytes:
         keeper = Monitor()
         for number, tally in enumerate(tallies, 1):
             await keeper.record("replica", number, tally)
-        return await keeper.exposition()
+        return (await keeper.exposition())[0]
 
     return asyncio.run(collect())
-
-
-def test_every_metric_is_named_as_metrics_are() -> None:
-    for spec in monitor.SPECS:
-        assert spec.name.startswith("oodgate_")
-        assert spec.name == spec.name.lower()
-        assert spec.name.endswith("_total") == (spec.bounds is None and not spec.gauge)
-        assert spec.bounds is None or list(spec.bounds) == sorted(set(spec.bounds))
 
 
 def test_deltas_of_many_replicas_add_up_to_what_was_counted() -> None:
@@ -43,13 +38,13 @@ def test_deltas_of_many_replicas_add_up_to_what_was_counted() -> None:
     values = [draw.random() for _ in range(500)] + [0.05, 0.0, 1.0]
     tallies = [Tally() for _ in range(3)]
     for i, value in enumerate(values):
-        tallies[i % 3].observe(monitor.P_VALUE, value, "digits")
-        tallies[i % 3].count(monitor.REQUESTS, "http", "ok")
+        tallies[i % 3].observe(metrics.P_VALUE, value, "digits")
+        tallies[i % 3].count(metrics.REQUESTS, "http", "ok")
     samples, labels = _samples(_exposition(*tallies)), (("model", "digits"),)
     assert samples["oodgate_requests_total", (("code", "ok"), ("protocol", "http"))] == 503
     assert samples["oodgate_p_value_count", labels] == 503
     assert samples["oodgate_p_value_sum", labels] == pytest.approx(math.fsum(values))
-    bounds = monitor.P_VALUE.bounds
+    bounds = metrics.P_VALUE.bounds
     assert bounds is not None
     for bound in bounds:
         below = sum(value <= bound for value in values)
@@ -59,17 +54,17 @@ def test_deltas_of_many_replicas_add_up_to_what_was_counted() -> None:
 
 def test_nan_is_refused() -> None:
     with pytest.raises(ValueError, match="nan"):
-        Tally().observe(monitor.P_VALUE, float("nan"), "digits")
+        Tally().observe(metrics.P_VALUE, float("nan"), "digits")
 
 
 def test_a_delta_that_arrives_twice_counts_once() -> None:
     async def collect() -> bytes:
         keeper, delta = Monitor(), Tally()
-        delta.count(monitor.SHED)
+        delta.count(metrics.SHED)
         await keeper.record("a", 1, delta)
         await keeper.record("a", 1, delta)
         await keeper.record("b", 1, delta)
-        return await keeper.exposition()
+        return (await keeper.exposition())[0]
 
     assert _samples(asyncio.run(collect()))["oodgate_shed_total", ()] == 2
 
@@ -89,11 +84,11 @@ def test_a_monitor_that_answers_late_or_not_at_all_loses_nothing() -> None:
     async def run() -> bytes:
         reporter = Reporter(tally, unreliable, standing=Tally)
         for _ in range(20):
-            tally.count(monitor.SHED)
+            tally.count(metrics.SHED)
             await reporter.flush()
         while not await reporter.flush():
             pass
-        return await keeper.exposition()
+        return (await keeper.exposition())[0]
 
     assert _samples(asyncio.run(run()))["oodgate_shed_total", ()] == 20
 
@@ -104,9 +99,9 @@ def test_a_graceful_stop_flushes() -> None:
     async def run() -> bytes:
         reporter = Reporter(tally, keeper.record, standing=Tally, period_s=3600)
         reporter.start()
-        tally.count(monitor.SHED, by=3)
+        tally.count(metrics.SHED, by=3)
         await reporter.stop()
-        return await keeper.exposition()
+        return (await keeper.exposition())[0]
 
     assert _samples(asyncio.run(run()))["oodgate_shed_total", ()] == 3
     assert not tally
@@ -114,9 +109,9 @@ def test_a_graceful_stop_flushes() -> None:
 
 def test_a_gauge_is_set_and_a_counter_is_visible_at_zero() -> None:
     first, second = Tally(), Tally()
-    first.count(monitor.SHED, by=0)
+    first.count(metrics.SHED, by=0)
     for tally in (first, second):
-        tally.count(monitor.MODEL_INFO, "digits", "0123456789ab")
+        tally.count(metrics.MODEL_INFO, "digits", "0123456789ab")
     samples = _samples(_exposition(first, second))
     assert samples["oodgate_shed_total", ()] == 0
     labels = (("name", "digits"), ("version", "0123456789ab"))
@@ -125,7 +120,7 @@ def test_a_gauge_is_set_and_a_counter_is_visible_at_zero() -> None:
 
 def test_a_monitor_that_restarts_is_told_the_standing_values_again() -> None:
     first, second, standing = Monitor(), Monitor(), Tally()
-    standing.count(monitor.MODEL_INFO, "digits", "0123456789ab")
+    standing.count(metrics.MODEL_INFO, "digits", "0123456789ab")
     told = asyncio.Event()
     keeper = first
 
@@ -142,7 +137,7 @@ def test_a_monitor_that_restarts_is_told_the_standing_values_again() -> None:
         told.clear()
         await told.wait()
         await reporter.stop()
-        return await second.exposition()
+        return (await second.exposition())[0]
 
     labels = (("name", "digits"), ("version", "0123456789ab"))
     assert _samples(asyncio.run(run()))["oodgate_model_info", labels] == 1
@@ -153,7 +148,7 @@ def test_what_is_served_no_more_is_shown_no_more() -> None:
         keeper = Monitor()
         keeper.served([("digits", "1"), ("letters", "7")])
         keeper.served([("digits", "2"), ("letters", "7")])
-        return await keeper.exposition()
+        return (await keeper.exposition())[0]
 
     samples = _samples(asyncio.run(run()))
     shown = {labels for name, labels in samples if name == "oodgate_model_info"}
@@ -166,29 +161,29 @@ def test_what_is_served_no_more_is_shown_no_more() -> None:
 def test_classes_beyond_the_first_hundred_share_a_name() -> None:
     labels, tally = [f"class {k}" for k in range(300)], Tally()
     for index in range(300):
-        name = monitor.class_metric(labels[index], index)
-        assert name == (labels[index] if index < monitor.MAX_CLASSES else "other")
+        name = metrics.class_metric(labels[index], index)
+        assert name == (labels[index] if index < metrics.MAX_CLASSES else "other")
         verdict = replace(
             VERDICT, class_index=index, class_label=labels[index], posterior=(0.5,) * 300
         )
-        monitor.count_verdict(tally, "digits", verdict)
-    counts = {k[1]: n for k, n in tally.values.items() if k[0] == monitor.PREDICTIONS.name}
-    assert len(counts) == monitor.MAX_CLASSES + 1
+        count_verdict(tally, "digits", verdict)
+    counts = {k[1]: n for k, n in tally.values.items() if k[0] == metrics.PREDICTIONS.name}
+    assert len(counts) == metrics.MAX_CLASSES + 1
     assert counts["digits", "other"] == 200
 
 
 def test_statistics_add_up_by_version_and_are_not_exposed() -> None:
     tally = Tally()
     for count in (1, 3):
-        monitor.count_statistics(tally, trace([VERDICT] * count))
-    monitor.count_statistics(tally, trace([], code="bad_image"))
-    monitor.count_statistics(tally, trace([], model=None, code="unknown_model"))
+        count_statistics(tally, trace([VERDICT] * count))
+    count_statistics(tally, trace([], code="bad_image"))
+    count_statistics(tally, trace([], model=None, code="unknown_model"))
 
     async def run() -> tuple[dict[tuple[str, ...], int], bytes]:
         keeper = Monitor()
         await keeper.record("a", 1, tally)
         await keeper.record("b", 1, tally)
-        return await keeper.statistics(), await keeper.exposition()
+        return await keeper.statistics(), (await keeper.exposition())[0]
 
     found, text = asyncio.run(run())
     assert b"statistics" not in text
@@ -199,3 +194,27 @@ def test_statistics_add_up_by_version_and_are_not_exposed() -> None:
         assert entries[f"{stage}_count"] == 4
         assert entries[f"{stage}_ns"] == pytest.approx(4e9 * seconds)
     assert min(entries["success_ns"], entries["fail_ns"], entries["last_ms"]) > 0
+
+
+def test_levels_are_summed_over_the_replicas_that_are_heard_of(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    keeper = Monitor()
+
+    async def told(source: str, number: int, images: int) -> dict[Any, float]:
+        delta = Tally()
+        delta.count(metrics.QUEUE_IMAGES, by=images)
+        await keeper.record(source, number, delta)
+        return _samples((await keeper.exposition())[0])
+
+    async def run() -> list[float]:
+        found = [await told("a", 1, 5), await told("b", 1, 2), await told("a", 2, 0)]
+        clock[0] += FRESH_S
+        found.append(await told("b", 2, 3))
+        clock[0] += FRESH_S
+        found.append(_samples((await keeper.exposition())[0]))
+        return [samples.get(("oodgate_queue_images", ()), -1) for samples in found]
+
+    assert asyncio.run(run()) == [5, 7, 2, 3, -1]

@@ -17,9 +17,9 @@ from PIL import Image
 
 from service import quarantine as module
 from service.ask import Ask
-from service.monitor import Tally
 from service.quarantine import MAX_PENDING, Quarantine
 from service.recorder import Recorder
+from service.tally import Tally
 from service.verdict import Verdict
 from tests.service.fakes import REJECTED, VERDICT, png, trace
 

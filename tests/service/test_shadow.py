@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from model.image import UInt8Array
-from service import monitor
-from service.monitor import Tally
+from service import metrics
 from service.served import Models, ServedModel, Shadow
 from service.shadow import MAX_PENDING, Shadows
+from service.tally import Tally
 from service.verdict import Verdict
 from tests.service.batching import Gate
 from tests.service.fakes import REJECTED, FakePredictor, image, images, model, verdict_on
@@ -26,7 +26,7 @@ Counts = Counter[tuple[str, ...]]
 def counted(tally: Tally) -> Counts:
     """Images by version, live and shadow decision, and whether both say the same class."""
     return Counter(
-        {k[1][1:]: n for k, n in tally.values.items() if k[0] == monitor.SHADOW.name and n}
+        {k[1][1:]: n for k, n in tally.values.items() if k[0] == metrics.SHADOW.name and n}
     )
 
 

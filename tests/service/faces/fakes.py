@@ -14,18 +14,18 @@ from PIL import Image
 
 from calibration.conformal import UnsupportedAlphaError
 from model.image import InputSpec, UInt8Array
-from service import monitor
+from service import metrics
 from service.answer import ModelName
 from service.engine import Engine, Limits
 from service.grpc_api import GrpcFace
 from service.http_api import Doors, create_app
 from service.keys import Keys
-from service.monitor import Tally
 from service.oip.metadata import Values
 from service.oip.rpc import InferenceFace
 from service.predictor import Predictor
 from service.recorder import Recorder
 from service.served import Models, Runtime, ServedModel
+from service.tally import Tally
 from service.verdict import Decision, Unusual, Verdict
 
 LABELS = tuple(f"class {k}" for k in range(30))
@@ -72,6 +72,8 @@ class FakePredictor:
     """The class is the image's first pixel; the first ones are rejected, the next is ambiguous."""
 
     class_labels = LABELS
+    threshold = VERDICT.threshold
+    reference_size = VERDICT.reference_size
 
     def __init__(self, channels: int = 1) -> None:
         self.spec = InputSpec(shape=(channels, 4, 4))
@@ -151,13 +153,13 @@ class Bench:
     async def statistics(self) -> Values:
         entries: dict[tuple[str, ...], int] = {}
         for (name, labels), value in self.tally.values.items():
-            if name == monitor.STATISTICS.name:
-                entries[labels] = value
+            if name == metrics.STATISTICS.name:
+                entries[labels] = int(value)
         return entries
 
     def counted(self, protocol: str, code: str) -> int:
         """Requests that ended so."""
-        return self.tally.values.get((monitor.REQUESTS.name, (protocol, code)), 0)
+        return int(self.tally.values.get((metrics.REQUESTS.name, (protocol, code)), 0))
 
 
 def bench(
@@ -192,5 +194,6 @@ def png(value: int = 0, size: tuple[int, int] = (4, 4)) -> bytes:
     return out.getvalue()
 
 
-async def _exposition() -> bytes:
-    return b"# nothing\n"
+async def _exposition(accept: str) -> tuple[bytes, str]:
+    """Says which header Accept has reached it."""
+    return f"# {accept}\n".encode(), "text/plain; version=0.0.4; charset=utf-8"

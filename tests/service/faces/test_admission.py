@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from model.image import UInt8Array
-from service import monitor
+from service import metrics
 from service.ask import Ask, Reply
 from service.engine import READERS
 from service.errors import Fault
@@ -64,7 +64,7 @@ def test_more_than_the_admitted_requests_are_shed() -> None:
         return refusal.value.status.code
 
     assert asyncio.run(run()) == "overloaded"
-    assert at.tally.values[monitor.SHED.name, ()] == at.counted("http", "overloaded")
+    assert at.tally.values[metrics.SHED.name, ()] == at.counted("http", "overloaded")
     assert at.counted("http", "ok") + at.counted("http", "overloaded") == 4 * READERS + 1
 
 

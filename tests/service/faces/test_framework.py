@@ -61,7 +61,7 @@ def test_head_of_what_is_not_there_is_not_there() -> None:
 
 def test_metrics_without_a_monitor_are_not_ready_and_name_no_address() -> None:
     async def run() -> Any:
-        async def unreachable() -> Any:
+        async def unreachable(accept: str = "") -> Any:
             raise ConnectionError("10.0.0.7 refused")
 
         at = bench()

@@ -1,0 +1,28 @@
+"""What holds whether or not anybody asks: said again with each report of a replica."""
+
+from __future__ import annotations
+
+from service import metrics
+from service.served import Models
+from service.tally import Tally
+
+#: Decisions and their reasons.
+OUTCOMES = (("accept", "none"), ("abstain", "ambiguous"), ("reject", "atypical_input"))
+
+
+def standing(models: Models, gpu_bytes: int | None = None) -> Tally:
+    """Counters at zero, so that ``rate()`` sees their first event, and what models hold now."""
+    tally = Tally()
+    for model in models:
+        name = model.name.name
+        for labels in OUTCOMES:
+            tally.count(metrics.DECISIONS, name, *labels, by=0)
+        for index, label in enumerate(model.labels[: metrics.MAX_CLASSES + 1]):
+            tally.count(metrics.PREDICTIONS, name, metrics.class_metric(label, index), by=0)
+        tally.count(metrics.REJECTION_THRESHOLD, name, by=model.threshold)
+        tally.count(metrics.REFERENCE_IMAGES, name, by=model.reference_size)
+    tally.count(metrics.SHED, by=0)
+    tally.count(metrics.QUEUE_IMAGES, by=models.waiting())
+    if gpu_bytes is not None:
+        tally.count(metrics.GPU_MEMORY, by=gpu_bytes)
+    return tally
