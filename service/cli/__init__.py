@@ -10,6 +10,7 @@ import typer
 
 from service.cli.calibrate import calibrate
 from service.cli.deploy import deploy
+from service.cli.drift import drift
 from service.cli.evaluate import evaluate
 from service.cli.inspect import inspect
 from service.cli.score import score
@@ -31,7 +32,7 @@ def build_app() -> typer.Typer:
     app = typer.Typer(
         add_completion=False, help=HELP, no_args_is_help=True, pretty_exceptions_enable=False
     )
-    for command in (train, sweep, calibrate, evaluate, inspect, score, serve, deploy):
+    for command in (train, sweep, calibrate, evaluate, inspect, score, drift, serve, deploy):
         app.command()(command)
     return app
 
