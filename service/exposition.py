@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import (
@@ -32,8 +32,16 @@ def exposition(totals: Tally, accept: str) -> tuple[bytes, str]:
     """The text that a scraper accepts, and its Content-Type."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Totals(totals))
-    encode, content_type = choose_encoder(accept)
+    encode, content_type = _encoder(accept)
     return encode(registry), content_type
+
+
+def _encoder(accept: str) -> tuple[Callable[[Collector], bytes], str]:
+    """The library's choice; it stumbles over versions that are no numbers, as clients may send."""
+    try:
+        return choose_encoder(accept)
+    except (TypeError, ValueError):
+        return choose_encoder("")
 
 
 class _Totals(Collector):

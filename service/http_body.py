@@ -45,15 +45,16 @@ async def body_of(request: Request, bound: int, limit: int) -> bytes:
     too_large = declared.isdecimal() and (len(declared) > 18 or int(declared) > bound)
     if too_large and "expect" in request.headers:
         raise BodyTooLargeError(limit)
-    body = None if too_large else await _collect(request.receive, bound)
+    body, more = (None, True) if too_large else await _collect(request.receive, bound)
     if body is None:
-        await drain(request.receive, 4 * bound)
+        if more:  # after the end of a body nothing comes that could be waited for
+            await drain(request.receive, 4 * bound)
         raise BodyTooLargeError(limit)
     return body
 
 
-async def _collect(receive: Receive, bound: int) -> bytes | None:
-    """All of it, or None as soon as it is more than ``bound`` bytes."""
+async def _collect(receive: Receive, bound: int) -> tuple[bytes | None, bool]:
+    """All of it, or None as soon as it is more than ``bound`` bytes; and whether more follows."""
     chunks: list[bytes] = []
     received, more = 0, True
     now = asyncio.get_running_loop().time
@@ -64,11 +65,11 @@ async def _collect(receive: Receive, bound: int) -> bytes | None:
                 patience.reschedule(now() + STALL_S)
                 received += len(chunk)
                 if received > bound:
-                    return None
+                    return None, more
                 chunks.append(chunk)
     except TimeoutError:
         raise SlowBodyError(STALL_S) from None
-    return b"".join(chunks)
+    return b"".join(chunks), False
 
 
 async def drain(receive: Receive, bound: int) -> None:

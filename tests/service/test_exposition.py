@@ -31,6 +31,8 @@ def test_the_format_is_what_is_accepted() -> None:
     for accept, kind, parse in (
         ("", "text/plain", plain),
         ("text/html", "text/plain", plain),
+        ("text/plain;version=x", "text/plain", plain),
+        ("application/openmetrics-text;version=abc", "text/plain", plain),
         (ACCEPT, "application/openmetrics-text", open_metrics),
     ):
         text, content_type = exposition(tally, accept)

@@ -96,6 +96,27 @@ def test_a_client_that_goes_away_is_no_internal_error(caplog: pytest.LogCaptureF
     assert not caplog.records
 
 
+@pytest.mark.parametrize("sizes", [[LIMIT + 1], [LIMIT, 1], [LIMIT - 1, 1, 1]])
+def test_after_the_end_of_too_large_a_body_nothing_is_awaited(sizes: list[int]) -> None:
+    """A server's ``receive`` would wait then until the client hangs up."""
+    parts = [(bytes(size), i < len(sizes) - 1) for i, size in enumerate(sizes)]
+    left = iter(parts)
+
+    async def receive() -> Any:
+        body, more = next(left, (None, False))
+        assert body is not None, "something was awaited after the end"
+        return {"type": "http.request", "body": body, "more_body": more}
+
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/v1/classify", "query_string": b""}
+    asyncio.run(bench().app()({**scope, "headers": []}, receive, send))
+    assert sent[0]["status"] == 413
+
+
 def test_draining_ends_at_its_bound() -> None:
     taken = 0
 
