@@ -155,7 +155,7 @@ class Calibration:
         self, logits: FloatArray, log_prob: FloatArray, statistics: Mapping[str, npt.ArrayLike]
     ) -> FloatArray:
         """S (N,) of rows; NaN, which ranks as the strangest, where a score is not finite."""
-        found = self.combined({**statistics, LOG_PROB: log_prob}, _top(logits))[0]
+        found = self.combined({**statistics, LOG_PROB: log_prob}, top_class(logits))[0]
         return np.where(np.isfinite(logits).all(axis=1), found, np.nan)
 
     def decide(
@@ -179,7 +179,7 @@ class Calibration:
         levels = self._levels(alpha, len(rows))
         posterior = self.posterior(rows)
         sets = self.posterior.sets(posterior)
-        top, usable = _top(rows), np.isfinite(rows).all(axis=1)
+        top, usable = top_class(rows), np.isfinite(rows).all(axis=1)
         score, values, normal = self.combined({**statistics, LOG_PROB: density}, top)
         score, density = np.where(usable, score, np.nan), np.where(usable, density, np.nan)
         judged = self.ranking.judge(score, posterior.argmax(axis=1), levels)
@@ -249,7 +249,7 @@ class Calibration:
         return np.broadcast_to(asked, (count,))
 
 
-def _top(logits: FloatArray) -> IntArray:
+def top_class(logits: FloatArray) -> IntArray:
     """The class of each row's largest logit, which S goes by; mode ``predicted_class`` goes by that
     of the calibrated posterior, which vector scaling may move."""
     return np.asarray(np.where(np.isnan(logits), -np.inf, logits).argmax(axis=1), dtype=np.int64)
@@ -269,4 +269,4 @@ def _fitted_score(rows: pa.Table) -> CombinedScore:
                 "ranked by is fitted on rows that do not calibrate it"
             )
         values, logits = {LOG_PROB: floats_of(part, LOG_PROB)}, logits_of(part)
-    return CombinedScore.fit(values, _top(logits), logits.shape[1])
+    return CombinedScore.fit(values, top_class(logits), logits.shape[1])

@@ -22,11 +22,13 @@ from ray.serve import Application
 from ray.serve.config import AutoscalingConfig, BackpressureConfig
 from ray.serve.handle import DeploymentHandle
 
+from calibration.scored_rows import ScoredRows
 from service import served, shedding
 from service.access_log import AccessLog
 from service.admin import Admin, target_of
 from service.bundle import BundleError
 from service.config import NO_LOG, STDERR, ServiceConfig
+from service.drift_feed import DriftFeed, Look
 from service.engine import READERS, Engine
 from service.errors import BusyError, DeployError
 from service.follower import Follower
@@ -66,7 +68,8 @@ class Central(Monitor):
     """
 
     def __init__(self, config: ServiceConfig) -> None:
-        super().__init__()
+        super().__init__(config.budget())
+        log_to_terminal()
         self._refused = shedding.refused()
         bundles = "\n".join(map(str, config.bundles))
         key = f"oodgate-plan-{hashlib.sha256(bundles.encode()).hexdigest()}".encode()
@@ -127,7 +130,7 @@ class Central(Monitor):
 class Gateway(GrpcFace, InferenceFace):
     """Holds the models and every face of them."""
 
-    _reporter: Reporter | None = None
+    _feed: DriftFeed | None = None
 
     async def __init__(  # type: ignore[misc]  # Serve awaits it
         self, config: ServiceConfig, monitor: DeploymentHandle[Central]
@@ -148,7 +151,10 @@ class Gateway(GrpcFace, InferenceFace):
         self._reporter = Reporter(
             self._recorder.tally, self._send, standing=lambda: standing(models, self._gpu_bytes())
         )
-        self._reporter.start()
+        self._feed = DriftFeed(models, _Remote(monitor))
+        if config.monitor:
+            self._reporter.start()
+            self._feed.start()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         doors = Doors(
@@ -173,9 +179,9 @@ class Gateway(GrpcFace, InferenceFace):
 
     async def __del__(self) -> None:
         """Serve awaits this when a replica stops gracefully."""
-        if self._reporter is not None:  # else the replica never came up
+        if self._feed is not None:  # else the replica never came up
             await self._follower.stop()
-            await self._reporter.stop()
+            await asyncio.gather(self._reporter.stop(), self._feed.stop())
             with contextlib.suppress(Exception):  # when all ends, the Monitor may have gone first
                 async with asyncio.timeout(FAREWELL_S):
                     await self._monitor.forget.remote(self._follower.replica)
@@ -204,6 +210,20 @@ class Gateway(GrpcFace, InferenceFace):
         return found
 
 
+class _Remote(Look):
+    """The Monitor, as a replica shows it scores."""
+
+    def __init__(self, monitor: DeploymentHandle[Central]) -> None:
+        self._monitor = monitor
+
+    async def observe(self, name: str, version: str, rows: ScoredRows, skipped: int) -> bool:
+        known: bool = await self._monitor.observe.remote(name, version, rows, skipped)
+        return known
+
+    async def introduce(self, name: str, version: str, reference: ScoredRows, classes: int) -> None:
+        await self._monitor.introduce.remote(name, version, reference, classes)
+
+
 def _runtime(config: ServiceConfig) -> Runtime:
     return Runtime(
         executor=ThreadPoolExecutor(1, thread_name_prefix="forward"),
@@ -222,7 +242,7 @@ def _recorder(config: ServiceConfig) -> Recorder:
     quarantine = None
     if config.quarantine is not None:
         quarantine = Quarantine(config.quarantine, config.quarantine_files, config.quarantine_bytes)
-    return Recorder(Tally(), log, quarantine)
+    return Recorder(Tally(), log, quarantine, counting=config.monitor)
 
 
 def log_to_terminal() -> None:

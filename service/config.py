@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from calibration.drift import AlarmBudget
 from model.image import MAX_PIXELS
 from service.engine import Limits
 
@@ -81,13 +82,26 @@ class ServiceConfig(BaseModel):
     quarantine_files: int = Field(default=2_000, ge=2, description="an image and its verdict are 2")
     quarantine_bytes: int = Field(default=256 * 1024 * 1024, ge=1)
 
+    monitor: bool = Field(
+        default=True, description="count, and look for drift; without, /metrics is nearly empty"
+    )
+    drift_days: float = Field(
+        default=30, description="alarms of drift: without any drift one in so many days"
+    )
+    drift_rate: float = Field(default=100, description="at so many images a second, for each model")
+
     @model_validator(mode="after")
     def _consistent(self) -> "ServiceConfig":
         if self.max_replicas is not None and self.max_replicas < self.replicas:
             raise ValueError(
                 f"max_replicas is {self.max_replicas}: expected at least replicas, {self.replicas}"
             )
+        self.budget()
         return self
+
+    def budget(self) -> AlarmBudget:
+        """How often an alarm of drift may be false."""
+        return AlarmBudget(days=self.drift_days, rate=self.drift_rate)
 
     def limits(self) -> Limits:
         """What one request and one replica may take."""

@@ -31,7 +31,7 @@ _PLAIN = re.compile(rf"[\w.:/=+@-]{{1,{MAX_ID}}}", re.ASCII)
 def exposition(totals: Tally, accept: str) -> tuple[bytes, str]:
     """The text that a scraper accepts, and its Content-Type."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Totals(totals))
+    registry.register(Totals(totals))
     encode, content_type = _encoder(accept)
     return encode(registry), content_type
 
@@ -44,13 +44,14 @@ def _encoder(accept: str) -> tuple[Callable[[Collector], bytes], str]:
         return choose_encoder("")
 
 
-class _Totals(Collector):
+class Totals(Collector):
     """A tally in prometheus-client's own words; the library cannot add counts to a histogram."""
 
     def __init__(self, totals: Tally) -> None:
         self._totals = totals
 
     def collect(self) -> Iterator[Metric]:
+        """Families in the order of ``SPECS``; those without a sample are left out."""
         for spec in SPECS:
             family = self._family(spec)
             if family.samples or (spec.kind == "counter" and not spec.labels):

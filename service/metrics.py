@@ -74,7 +74,7 @@ REQUEST_SECONDS = Spec(
 )
 STAGE_SECONDS = Spec(
     name="oodgate_stage_seconds",
-    help="Time an image spends in decode and queue; of a batch in forward, the gate included.",
+    help="Time of an image in decode and queue; of a batch in forward and gate.",
     labels=("stage",),
     bounds=_SECONDS,
     unit="seconds",
@@ -113,7 +113,8 @@ QUEUE_IMAGES = Spec(
 )
 GPU_MEMORY = Spec(
     name="oodgate_gpu_memory_bytes",
-    help="Memory that replicas hold on GPUs now, all together; only where there is one.",
+    help="Memory that PyTorch's allocators hold on GPUs now, of all replicas together; only where "
+    "there is one.",
     unit="bytes",
     gauge=True,
     each_replica=True,
@@ -133,12 +134,76 @@ REFERENCE_IMAGES = Spec(
     labels=("model",),
     gauge=True,
 )
+DRIFT_SCORE = Spec(
+    name="oodgate_drift_score",
+    help="Sequential test of drift: log of what bets against no drift are worth, 0 where below; an "
+    "alarm sets it back.",
+    unit="nats",
+    labels=("model",),
+    gauge=True,
+)
+DRIFT_THRESHOLD = Spec(
+    name="oodgate_drift_threshold",
+    help="The drift score of an alarm: log of the images between two false alarms.",
+    unit="nats",
+    labels=("model",),
+    gauge=True,
+)
+DRIFT_ALARMS = Spec(
+    name="oodgate_drift_alarms_total",
+    help="Alarms of the sequential test, which then begins again from the calibration rows: "
+    "without drift one in 30 days at 100 images/s, unless set otherwise.",
+    unit="alarms",
+    labels=("model",),
+)
+DRIFT_SKIPPED = Spec(
+    name="oodgate_drift_skipped_total",
+    help="Images that were answered and not looked at for drift: too many in a second, or the "
+    "Monitor was away.",
+    unit="images",
+    labels=("model",),
+)
+WINDOW_DISTANCE = Spec(
+    name="oodgate_drift_window_distance",
+    help="How far the last images are from the calibration rows, 0 to 1: Kolmogorov-Smirnov of the "
+    "score and of each statistic, total variation of predicted_class.",
+    unit="distance",
+    labels=("model", "statistic"),
+    gauge=True,
+)
+WINDOW_EFFECT = Spec(
+    name="oodgate_drift_window_effect",
+    help="The distance over what chance gives on average; for display, not for alerts.",
+    unit="1",
+    labels=("model", "statistic"),
+    gauge=True,
+)
+WINDOW_IMAGES = Spec(
+    name="oodgate_drift_window_images",
+    help="The last images, which the distances are of.",
+    unit="images",
+    labels=("model",),
+    gauge=True,
+)
 MODEL_INFO = Spec(
     name="oodgate_model_info",
     help="1 for each bundle that is served.",
     labels=("name", "version"),
     gauge=True,
     unit="1",
+)
+JOB_IMAGES = Spec(
+    name="oodgate_job_images_total",
+    help="Images of a batch job by outcome: scored, or error where one could not be decoded; a "
+    "service has none.",
+    labels=("outcome",),
+    unit="images",
+)
+JOB_SUCCESS = Spec(
+    name="oodgate_job_last_success_timestamp_seconds",
+    help="When a batch job last ended well, in seconds since 1970; a service has none.",
+    unit="seconds",
+    gauge=True,
 )
 
 SPECS = (
@@ -157,8 +222,20 @@ SPECS = (
     GPU_MEMORY,
     REJECTION_THRESHOLD,
     REFERENCE_IMAGES,
+    DRIFT_SCORE,
+    DRIFT_THRESHOLD,
+    DRIFT_ALARMS,
+    DRIFT_SKIPPED,
+    WINDOW_DISTANCE,
+    WINDOW_EFFECT,
+    WINDOW_IMAGES,
     MODEL_INFO,
+    JOB_IMAGES,
+    JOB_SUCCESS,
 )
+
+#: Told anew by the tests of drift each time that somebody asks.
+DRIFT_GAUGES = (DRIFT_SCORE, DRIFT_THRESHOLD, WINDOW_DISTANCE, WINDOW_EFFECT, WINDOW_IMAGES)
 
 #: Not exposed to Prometheus: what the Open Inference Protocol reports of each version.
 STATISTICS = Spec(name="statistics", help="", unit="", labels=("model", "version", "field"))

@@ -3,9 +3,15 @@
 A replica counts into its own ``Tally`` and a ``Reporter`` hands the difference once a second to the
 one ``Monitor``, whose totals are exact for the whole cluster: deltas are numbered, so one that is
 sent twice counts once. A replica that stops gracefully hands over what is left; one that is killed
-takes at most its last second with it. When the Monitor restarts its totals begin at zero, which
-``rate()`` allows for; what is served, thresholds and levels are back within a second, since
-replicas say them each time. Ray's and HAProxy's own metrics are not here.
+takes at most its last second with it. A ``DriftFeed`` shows it the scores as well. Ray's and
+HAProxy's own metrics are not here.
+
+What survives a restart of the Monitor: nothing that it counted. Totals begin at zero, which
+``rate()`` and ``increase()`` allow for; the tests of drift begin anew from the calibration rows
+with an empty window, so a drift that was on its way to an alarm needs its whole delay once more.
+Back within a second or two, since replicas say them each time: what is served, thresholds, levels,
+and the references that drift is measured from. What replicas count while it is away they hand over
+when it is back; scores of that time are counted as skipped.
 """
 
 from __future__ import annotations
@@ -14,8 +20,20 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from calibration.drift import AlarmBudget
+from calibration.scored_rows import ScoredRows
+from service.drift_watch import DriftWatches
 from service.exposition import exposition
-from service.metrics import BY_NAME, LAST_INFERENCE, MODEL_INFO, STATISTICS, Spec
+from service.metrics import (
+    BY_NAME,
+    DRIFT_ALARMS,
+    DRIFT_GAUGES,
+    DRIFT_SKIPPED,
+    LAST_INFERENCE,
+    MODEL_INFO,
+    STATISTICS,
+    Spec,
+)
 from service.tally import Key, Tally
 
 #: A replica that has said nothing for so long has gone; it reports each second.
@@ -33,8 +51,10 @@ class _Levels:
 class Monitor:
     """The one place where the totals of all replicas live."""
 
-    def __init__(self) -> None:
+    def __init__(self, budget: AlarmBudget | None = None) -> None:
+        """``budget`` of the drift alarms of each model."""
         self._totals = Tally()
+        self._watches = DriftWatches(budget)
         self._last: dict[str, int] = {}
         self._levels: dict[str, _Levels] = {}
 
@@ -46,26 +66,43 @@ class Monitor:
             self._levels[source] = _Levels(levels, time.monotonic())
             self._totals.merge(delta)
 
+    async def observe(self, name: str, version: str, rows: ScoredRows, skipped: int) -> bool:
+        """Look for drift in the scores of a model; false, and nothing done, if it is not known."""
+        watch = self._watches.heard((name, version))
+        if watch is None:
+            return False
+        self._totals.count(DRIFT_SKIPPED, name, by=skipped)
+        self._totals.count(DRIFT_ALARMS, name, by=watch.add(rows))
+        return True
+
+    async def introduce(self, name: str, version: str, reference: ScoredRows, classes: int) -> None:
+        """What a model's images are ranked among; from now on it can be observed."""
+        self._watches.introduce((name, version), reference, classes)
+
     async def exposition(self, accept: str = "") -> tuple[bytes, str]:
         """The text format that ``accept`` (the header) asks for, and its Content-Type."""
         self._sum_levels()
+        self._forget(*DRIFT_GAUGES)
+        self._totals.merge(self._watches.told())
         return exposition(self._totals, accept)
 
     def _sum_levels(self) -> None:
         """What all replicas hold now; one that is no longer heard of holds nothing."""
         oldest = time.monotonic() - FRESH_S
         self._levels = {s: levels for s, levels in self._levels.items() if levels.at > oldest}
-        for key in [key for key in self._totals.values if BY_NAME[key[0]].each_replica]:
-            del self._totals.values[key]
+        self._forget(*(spec for spec in BY_NAME.values() if spec.each_replica))
         for levels in self._levels.values():
             for key, value in levels.values.items():
                 self._totals.values[key] = self._totals.values.get(key, 0) + value
 
+    def _forget(self, *specs: Spec) -> None:
+        names = {spec.name for spec in specs}
+        for key in [key for key in self._totals.values if key[0] in names]:
+            del self._totals.values[key]
+
     def served(self, models: Iterable[tuple[str, str]]) -> None:
         """Name and version of what is served now; what was before has gone."""
-        gone = [key for key in self._totals.values if key[0] == MODEL_INFO.name]
-        for key in gone:
-            del self._totals.values[key]
+        self._forget(MODEL_INFO)
         for name, version in models:
             self._totals.count(MODEL_INFO, name, version)
 

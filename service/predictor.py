@@ -66,7 +66,11 @@ class Predictor:
         self, images: UInt8Array, alphas: Sequence[float | None] | None = None
     ) -> list[Verdict]:
         """Verdicts of uint8 images (B, C, H, W), each at its own alpha (None: the bundle's)."""
-        return self.verdicts(score(self._classifier, images), alphas)
+        return self.verdicts(self.score(images), alphas)
+
+    def score(self, images: UInt8Array) -> Scores:
+        """Scores of uint8 images (B, C, H, W)."""
+        return score(self._classifier, images)
 
     def verdicts(
         self, scores: Scores, alphas: Sequence[float | None] | None = None

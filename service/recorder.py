@@ -19,23 +19,31 @@ class Recorder:
         tally: Tally,
         log: AccessLog | None = None,
         quarantine: Quarantine | None = None,
+        *,
+        counting: bool = True,
     ) -> None:
+        """Without ``counting`` the tally stays empty."""
         self.tally = tally
+        self._counting = counting
         self._log = log
         self._quarantine = quarantine
 
     def record(self, trace: Trace, ask: Ask | None) -> None:
         """Count, log and keep; ``ask`` is None where it could not be read."""
-        self._count(trace)
+        if self._counting:
+            self._count(trace)
         if self._log is not None:
             self._log.write(trace)
         if self._quarantine is not None and ask is not None and trace.code == OK:
             self._quarantine.keep(trace, ask)
 
-    def batch(self, images: int, seconds: float) -> None:
-        """One forward pass, the gate included."""
+    def batch(self, images: int, seconds: float, gate_s: float) -> None:
+        """One batch, whose ``seconds`` are those of the gate and of the forward pass before it."""
+        if not self._counting:
+            return
         self.tally.observe(metrics.BATCH_IMAGES, images)
-        self.tally.observe(metrics.STAGE_SECONDS, seconds, "forward")
+        self.tally.observe(metrics.STAGE_SECONDS, max(0.0, seconds - gate_s), "forward")
+        self.tally.observe(metrics.STAGE_SECONDS, gate_s, "gate")
 
     def _count(self, trace: Trace) -> None:
         self.tally.count(metrics.REQUESTS, trace.protocol, trace.code)

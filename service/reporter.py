@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import uuid
 from collections.abc import Awaitable, Callable
 
+from service.periodic import Periodic
 from service.tally import Tally
 
 logger = logging.getLogger("oodgate")
@@ -33,31 +33,32 @@ class Reporter:
         self._tally = tally
         self._send = send
         self._standing = standing
-        self._period_s = period_s
         self._timeout_s = timeout_s
         self._source = uuid.uuid4().hex
         self._number = 0
         self._pending: Tally | None = None
         self._lock = asyncio.Lock()
-        self._task: asyncio.Task[None] | None = None
+        self._periodic = Periodic(self._report, period_s)
 
     def start(self) -> None:
         """Begin to report, on the running loop."""
-        self._task = asyncio.get_running_loop().create_task(self._run())
+        self._periodic.start()
 
     async def stop(self) -> None:
-        """Stop the clock and hand over what is left."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-        await self.flush()
+        """Stop the clock and hand over what is left; last comes a delta without gauges."""
+        await self._periodic.stop()
+        await self.flush(last=True)
 
-    async def flush(self) -> bool:
-        """Hand over what has been counted; false if the Monitor could not be reached."""
+    async def flush(self, last: bool = False) -> bool:
+        """Hand over what has been counted; false if the Monitor could not be reached.
+
+        ``last``: hand over a delta even where nothing was counted, since it ends what the replica
+        holds: with gauges that were not said again the replica has none.
+        """
         async with self._lock:
-            while self._pending is not None or self._tally:
+            while self._pending is not None or self._tally or last:
                 if self._pending is None:
+                    last = False
                     self._pending = self._tally.take()
                     self._number += 1
                 if not await self._deliver(self._pending):
@@ -75,8 +76,6 @@ class Reporter:
             return False
         return True
 
-    async def _run(self) -> None:
-        while True:
-            self._tally.merge(self._standing())
-            await self.flush()
-            await asyncio.sleep(self._period_s)
+    async def _report(self) -> None:
+        self._tally.merge(self._standing())
+        await self.flush()

@@ -7,7 +7,7 @@ parts. A part gets its name only when it is whole.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -124,17 +124,22 @@ def prepare_folder(out: Path) -> None:
 
 
 def score_rows(
-    scorer: Scorer, inputs: Iterable[Input], out: Path, advance: Callable[[int], None]
+    scorer: Scorer,
+    inputs: Iterable[Input],
+    out: Path,
+    advance: Callable[[int], None],
+    count: Callable[[Sequence[ScoredRow]], None] = lambda _: None,
 ) -> Counter[str]:
     """Write the verdict table of ``inputs``; returns how many rows got each decision.
 
-    Keys of the result: the decisions, ``scored`` (by a bare checkpoint) and ``error``.
+    Keys of the result: the decisions, ``scored`` (by a bare checkpoint) and ``error``. ``count``
+    is given the rows of each batch, ``advance`` their number.
     """
     outcomes: Counter[str] = Counter()
     source = iter(inputs)
     schema = verdict_schema(_statistic_names(scorer))
     number = 0
-    while (rows := list(_part(scorer, source, advance))) or not number:
+    while (rows := list(_part(scorer, source, advance, count))) or not number:
         table = verdict_table(rows, schema, scorer.name, scorer.version)
         unfinished = out / f"_part-{number:05d}.parquet"
         pq.write_table(table, unfinished, compression="zstd")
@@ -145,14 +150,19 @@ def score_rows(
 
 
 def _part(
-    scorer: Scorer, source: Iterator[Input], advance: Callable[[int], None]
+    scorer: Scorer,
+    source: Iterator[Input],
+    advance: Callable[[int], None],
+    count: Callable[[Sequence[ScoredRow]], None],
 ) -> Iterator[ScoredRow]:
     for _ in range(PART_ROWS // BATCH):
         batch = list(islice(source, BATCH))
         if not batch:
             return
-        yield from scorer(batch)
-        advance(len(batch))
+        rows = scorer(batch)
+        count(rows)
+        yield from rows
+        advance(len(rows))
 
 
 def _statistic_names(scorer: Scorer) -> list[str]:

@@ -7,7 +7,7 @@ version that it began with.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,10 @@ from service.bundle import Bundle, BundleError
 from service.errors import UnknownModelError
 from service.predictor import Predictor
 from service.verdict import Verdict
+from service.watched import Watched
+
+#: Is told the images of each batch, its seconds, and those of the gate among them.
+Note = Callable[[int, float, float], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,16 +43,23 @@ class ServedModel:
     """A loaded bundle that answers: warm, self-tested, with a queue of its own."""
 
     def __init__(
-        self, predictor: Predictor, name: ModelName, runtime: Runtime, on_batch: OnBatch
+        self,
+        predictor: Predictor,
+        name: ModelName,
+        runtime: Runtime,
+        on_batch: OnBatch,
+        watched: Watched | None = None,
     ) -> None:
+        """``watched``: the same predictor, where it is to remember what it has scored."""
         self.name = name
+        self.watched = watched
         self.spec: InputSpec = predictor.spec
         self.labels = tuple(predictor.class_labels)
         self.threshold = predictor.threshold
         self.reference_size = predictor.reference_size
         self._predictor = predictor
         self._batcher = Batcher(
-            predictor,
+            watched or predictor,
             executor=runtime.executor,
             max_batch_size=runtime.max_batch_size,
             max_waiting=runtime.max_waiting,
@@ -77,7 +88,7 @@ class ServedModel:
         return await self._batcher.submit(images, alpha, deadline)
 
 
-def load(path: Path, runtime: Runtime, on_batch: OnBatch) -> ServedModel:
+def load(path: Path, runtime: Runtime, note: Note) -> ServedModel:
     """Read, verify, warm and test a bundle; slow, so called in a thread.
 
     Raises ``BundleError`` where the bundle cannot be trusted or does not pass.
@@ -85,8 +96,12 @@ def load(path: Path, runtime: Runtime, on_batch: OnBatch) -> ServedModel:
     bundle = Bundle.load(path)
     predictor = Predictor(bundle, runtime.device, compiled=runtime.compiled)
     self_test(predictor, runtime.max_batch_size)
-    name = ModelName(name=bundle.name, version=bundle.version)
-    return ServedModel(predictor, name, runtime, on_batch)
+    name, watched = ModelName(name=bundle.name, version=bundle.version), Watched(predictor)
+
+    def on_batch(images: int, seconds: float) -> None:
+        note(images, seconds, watched.take_gate_s())
+
+    return ServedModel(predictor, name, runtime, on_batch, watched)
 
 
 def self_test(predictor: Predictor, max_batch_size: int) -> None:

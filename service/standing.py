@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from service import metrics
 from service.served import Models
 from service.tally import Tally
@@ -14,15 +16,21 @@ def standing(models: Models, gpu_bytes: int | None = None) -> Tally:
     """Counters at zero, so that ``rate()`` sees their first event, and what models hold now."""
     tally = Tally()
     for model in models:
-        name = model.name.name
-        for labels in OUTCOMES:
-            tally.count(metrics.DECISIONS, name, *labels, by=0)
-        for index, label in enumerate(model.labels[: metrics.MAX_CLASSES + 1]):
-            tally.count(metrics.PREDICTIONS, name, metrics.class_metric(label, index), by=0)
-        tally.count(metrics.REJECTION_THRESHOLD, name, by=model.threshold)
-        tally.count(metrics.REFERENCE_IMAGES, name, by=model.reference_size)
+        count_model(tally, model.name.name, model.labels, model.threshold, model.reference_size)
     tally.count(metrics.SHED, by=0)
     tally.count(metrics.QUEUE_IMAGES, by=models.waiting())
     if gpu_bytes is not None:
         tally.count(metrics.GPU_MEMORY, by=gpu_bytes)
     return tally
+
+
+def count_model(
+    tally: Tally, name: str, labels: Sequence[str], threshold: float, reference_size: int
+) -> None:
+    """One model: its decisions and ``labels`` at zero, and what its p-values are held against."""
+    for outcome in OUTCOMES:
+        tally.count(metrics.DECISIONS, name, *outcome, by=0)
+    for index, label in enumerate(labels[: metrics.MAX_CLASSES + 1]):
+        tally.count(metrics.PREDICTIONS, name, metrics.class_metric(label, index), by=0)
+    tally.count(metrics.REJECTION_THRESHOLD, name, by=threshold)
+    tally.count(metrics.REFERENCE_IMAGES, name, by=reference_size)

@@ -10,8 +10,10 @@ import numpy as np
 import pyarrow as pa
 
 from calibration.arrays import FloatArray, IntArray
-from calibration.calibration import Calibration
+from calibration.calibration import Calibration, top_class
+from calibration.combined_score import LOG_PROB
 from calibration.files import REFERENCE_FILE, SCORE_FILE, load
+from calibration.scored_rows import SCORE
 from calibration.table import (
     STATISTIC_PREFIX,
     TableError,
@@ -20,9 +22,6 @@ from calibration.table import (
     read_table,
     statistics_of,
 )
-
-#: The column of a verdict table that holds S, and that of the density.
-SCORE, LOG_PROB = "score", "log_prob"
 
 MANIFEST, SEAL, CALIBRATION_FOLDER = "manifest.json", "manifest.sha256", "calibration"
 #: Hex digits of a manifest's hash that name a version.
@@ -62,8 +61,7 @@ class Side:
     def predicted(self) -> IntArray:
         """The class of each row's largest logit."""
         logits = logits_of(self.table)
-        top = np.where(np.isnan(logits), -np.inf, logits)
-        return np.asarray(top.argmax(axis=1) if logits.size else [], dtype=np.int64)
+        return top_class(logits) if logits.size else np.zeros(0, dtype=np.int64)
 
     @property
     def classes(self) -> int:

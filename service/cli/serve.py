@@ -75,6 +75,13 @@ def serve(
         int, typer.Option(help="Files kept there; the oldest go first.", min=2)
     ] = 2_000,
     quarantine_mb: Annotated[int, typer.Option(help="Megabytes kept there.", min=1)] = 256,
+    drift_days: Annotated[
+        float, typer.Option(help="Alarms of drift: without any drift one in so many days,")
+    ] = 30.0,
+    drift_rate: Annotated[
+        float, typer.Option(help="at so many images a second, for each model.")
+    ] = 100.0,
+    monitor: Annotated[bool, typer.Option(help="Count for /metrics, and look for drift.")] = True,
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Serve to other machines without authentication.")
     ] = False,
@@ -89,6 +96,7 @@ def serve(
     /metrics. gRPC: oodgate.v1.Classifier, inference.GRPCInferenceService, grpc.health.v1. What is
     served is exchanged while it runs by `oodgate deploy`.
     """
+    from calibration.drift import AlarmBudget
     from service.catalog import find_bundle
     from service.startup import StartupError
 
@@ -100,6 +108,7 @@ def serve(
         raise StartupError(
             f"serving needs the package {error.name}: install oodgate with its 'serve' extra"
         ) from error
+    AlarmBudget(days=drift_days, rate=drift_rate)  # refused before anything starts
     if (tls_cert is None) != (tls_key is None):
         raise StartupError("--tls-cert and --tls-key go together: pass both or none")
     tls = None if tls_cert is None or tls_key is None else Tls(certificate=tls_cert, key=tls_key)
@@ -107,6 +116,9 @@ def serve(
         "compile": compile_,
         "api_keys_file": api_keys and api_keys.resolve(),
         "admin_keys_file": admin_keys and admin_keys.resolve(),
+        "drift_days": drift_days,
+        "drift_rate": drift_rate,
+        "monitor": monitor,
         "cors_origins": tuple(cors_origin or ()),
         "quarantine": quarantine and quarantine.resolve(),
         "quarantine_files": quarantine_files,

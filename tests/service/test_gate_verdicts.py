@@ -26,7 +26,7 @@ from service.tally import Tally
 from service.verdict import Decision
 from tests.service.faces.asking import over_grpc, over_http
 from tests.service.faces.fakes import LIMITS, Bench
-from tests.service.fakes import runtime
+from tests.service.fakes import nothing_to_note, runtime
 from train.data import open_data
 from train.images import load_images
 from train.progress import watch
@@ -100,7 +100,7 @@ def faces(bundle: Bundle, image: bytes) -> tuple[dict[str, object], dict[str, ob
     """The answers to one image over HTTP and over gRPC, as one dictionary each."""
     recorder = Recorder(Tally())
     name = ModelName(name=bundle.name, version=bundle.version)
-    served = ServedModel(Predictor(bundle), name, runtime(), recorder.batch)
+    served = ServedModel(Predictor(bundle), name, runtime(), nothing_to_note)
     engine = Engine(models=Models([served]), limits=LIMITS, recorder=recorder)
     at = Bench(engine, recorder.tally)
     response = over_http(lambda c: c.post("/v1/classify?id=x", content=image), at)

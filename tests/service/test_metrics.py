@@ -34,4 +34,10 @@ def test_only_gauges_are_summed_over_replicas() -> None:
 def test_readme_shows_the_table_of_them_all() -> None:
     """After a change: ``python -m service.metrics`` prints it."""
     assert metrics.table() in (ROOT / "README.md").read_text()
-    assert metrics.table().count("\n") == 1 + len(metrics.SPECS)
+
+
+def test_the_table_has_a_row_for_each_metric() -> None:
+    rows = [line.split("|") for line in metrics.table().splitlines()[2:]]
+    assert [row[1].strip(" `") for row in rows] == [spec.name for spec in metrics.SPECS]
+    (threshold,) = [row for row in rows if row[1] == f" `{metrics.REJECTION_THRESHOLD.name}` "]
+    assert [cell.strip() for cell in threshold[2:5]] == ["gauge", "probability", "`model`"]

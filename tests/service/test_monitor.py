@@ -107,6 +107,30 @@ def test_a_graceful_stop_flushes() -> None:
     assert not tally
 
 
+def test_a_replica_that_stops_holds_nothing_from_then_on() -> None:
+    keeper, told = Monitor(), asyncio.Event()
+
+    def standing() -> Tally:
+        tally = Tally()
+        tally.count(metrics.QUEUE_IMAGES, by=7)
+        return tally
+
+    async def send(source: str, number: int, delta: Tally) -> None:
+        await keeper.record(source, number, delta)
+        told.set()
+
+    async def run() -> list[float | None]:
+        reporter = Reporter(Tally(), send, standing=standing, period_s=3600)
+        reporter.start()
+        await told.wait()
+        before = _samples((await keeper.exposition())[0])
+        await reporter.stop()
+        after = _samples((await keeper.exposition())[0])
+        return [found.get(("oodgate_queue_images", ())) for found in (before, after)]
+
+    assert asyncio.run(run()) == [7, None]
+
+
 def test_a_gauge_is_set_and_a_counter_is_visible_at_zero() -> None:
     first, second = Tally(), Tally()
     first.count(metrics.SHED, by=0)

@@ -18,9 +18,13 @@ from service.errors import UnknownModelError
 from service.predictor import Predictor
 from service.served import Models, load, self_test
 from service.verdict import Verdict
-from tests.service.fakes import FakePredictor, model, nothing_to_note, runtime
+from tests.service.fakes import FakePredictor, model, runtime
 
 Change = Callable[[Verdict], Verdict]
+
+
+def noted(images: int, seconds: float, gate_s: float) -> None:
+    """Of a batch."""
 
 
 def test_models_are_found_by_name_and_the_first_one_without() -> None:
@@ -144,7 +148,7 @@ def test_a_model_that_raises_is_refused() -> None:
 
 
 def test_a_real_bundle_is_loaded_and_answers_as_its_predictor(bundle: Bundle) -> None:
-    served = load(bundle.path, runtime(), nothing_to_note)
+    served = load(bundle.path, runtime(), noted)
     assert (served.name.name, served.name.version) == (bundle.name, bundle.version)
     assert served.labels == bundle.class_labels
     assert served.spec == bundle.spec
@@ -164,4 +168,4 @@ def test_a_bundle_that_was_touched_is_not_served(bundle_dir: Path, tmp_path: Pat
     content[-1] ^= 1
     weights.write_bytes(content)
     with pytest.raises(BundleError, match=r"weights\.safetensors"):
-        load(touched, runtime(), nothing_to_note)
+        load(touched, runtime(), noted)

@@ -180,7 +180,7 @@ def bench(
             cast(Predictor, predictor),
             ModelName(name=name, version=VERSION),
             runtime,
-            recorder.batch,
+            lambda images, seconds: recorder.batch(images, seconds, 0.0),
         )
         for name, predictor in predictors.items()
     ]

@@ -1,0 +1,161 @@
+"""Drift of what is served: the sequential test of each model, and what moved most.
+
+After an alarm the test begins again from the calibration rows alone. So the alarms of clean traffic
+keep to their budget however many there have been, a change that stays is told again and again
+rather than learnt, and one that has gone is not told any more.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from calibration.arrays import FloatArray
+from calibration.drift import AlarmBudget, DriftTest
+from calibration.scored_rows import SCORE, ScoredRows
+from calibration.windows import Moved, RecentWindow
+from service import metrics
+from service.tally import Tally
+
+logger = logging.getLogger("oodgate")
+
+#: Name and version of a bundle.
+Model = tuple[str, str]
+
+#: A version that no replica has told of for so long is not served any more.
+FRESH_S = 10.0
+#: After so long its test is dropped; until then a rollback finds it as it was.
+KEPT_S = 600.0
+#: Distances are computed anew at most so often: they take some 50 ms.
+DISTANCES_S = 5.0
+#: At most one line of log in so many seconds tells of alarms.
+LOGGED_S = 60.0
+
+
+class DriftWatch:
+    """One model: the sequential test of its scores, and a window of the last ones.
+
+    ``reference``: its calibration rows; those whose S is not finite are left out. ``name`` is for
+    the log alone.
+    """
+
+    def __init__(self, name: str, reference: ScoredRows, classes: int, budget: AlarmBudget) -> None:
+        finite = np.isfinite(reference.scores)
+        self._name = name
+        self._test = DriftTest(reference.scores[finite], budget)
+        self._window = RecentWindow(
+            {name: values[finite] for name, values in _columns(reference).items()},
+            reference.predicted[finite],
+            classes,
+        )
+        self._moved: list[Moved] = []
+        self._moved_at = self._logged_at = -np.inf
+
+    @property
+    def score(self) -> float:
+        """log of the test's worth, nats, and 0 where it is below; an alarm sets it back."""
+        return max(0.0, self._test.score)
+
+    @property
+    def threshold(self) -> float:
+        """The score of an alarm."""
+        return self._test.threshold
+
+    @property
+    def window_images(self) -> int:
+        """Images that the distances are of."""
+        return len(self._window)
+
+    def add(self, rows: ScoredRows) -> int:
+        """Take in rows in their order; how many alarms that gave."""
+        self._window.add(_columns(rows), rows.predicted)
+        scores = np.where(np.isnan(rows.scores), np.inf, rows.scores)
+        alarms = 0
+        while (used := self._until_alarm(scores)) is not None:
+            alarms += 1
+            self._log(self._test.alarm_at)
+            self._test.reset()
+            scores = scores[used:]
+        return alarms
+
+    def moved(self) -> list[Moved]:
+        """Distances of the window, the largest effect first; a few seconds old."""
+        if time.monotonic() - self._moved_at > DISTANCES_S:
+            self._moved = self._window.most_moved()
+            self._moved_at = time.monotonic()
+        return self._moved
+
+    def _until_alarm(self, scores: FloatArray) -> int | None:
+        """How many of the scores it took to an alarm, if there was one; all are taken in."""
+        before = self._test.seen
+        self._test.update(scores)
+        return None if self._test.alarm_at is None else self._test.alarm_at - before
+
+    def _log(self, after: int | None) -> None:
+        if time.monotonic() - self._logged_at < LOGGED_S:
+            return
+        self._logged_at = time.monotonic()
+        most = ", ".join(f"{one.name} ({one.effect:.1f})" for one in self._window.most_moved(3))
+        logger.warning(
+            "images for %s have changed: alarm of drift %s images after the test began (budget: "
+            "%s); moved most, in units of chance: %s",
+            *(self._name, after, self._test.budget, most),
+        )
+
+
+@dataclass
+class _Kept:
+    watch: DriftWatch
+    heard_at: float
+
+
+class DriftWatches:
+    """The watches of all models that replicas serve."""
+
+    def __init__(self, budget: AlarmBudget | None = None) -> None:
+        self._budget = budget or AlarmBudget()
+        self._kept: dict[Model, _Kept] = {}
+
+    def introduce(self, model: Model, reference: ScoredRows, classes: int) -> None:
+        """Begin to watch a model; one that is known goes on."""
+        if model not in self._kept:
+            watch = DriftWatch(model[0], reference, classes, self._budget)
+            self._kept[model] = _Kept(watch, time.monotonic())
+
+    def heard(self, model: Model) -> DriftWatch | None:
+        """The watch of a model that a replica has told of, if it has been introduced."""
+        kept = self._kept.get(model)
+        if kept is None:
+            return None
+        kept.heard_at = time.monotonic()
+        return kept.watch
+
+    def told(self) -> Tally:
+        """Gauges of what is served now; during a swap those of the version that came last."""
+        tally = Tally()
+        for name, watch in self._served().items():
+            tally.count(metrics.DRIFT_SCORE, name, by=watch.score)
+            tally.count(metrics.DRIFT_THRESHOLD, name, by=watch.threshold)
+            tally.count(metrics.WINDOW_IMAGES, name, by=watch.window_images)
+            for one in watch.moved():
+                tally.count(metrics.WINDOW_DISTANCE, name, one.name, by=one.distance)
+                tally.count(metrics.WINDOW_EFFECT, name, one.name, by=one.effect)
+        return tally
+
+    def _served(self) -> Mapping[str, DriftWatch]:
+        now = time.monotonic()
+        self._kept = {m: kept for m, kept in self._kept.items() if now - kept.heard_at < KEPT_S}
+        return dict(self._fresh(now))
+
+    def _fresh(self, now: float) -> Iterator[tuple[str, DriftWatch]]:
+        for (name, _), kept in self._kept.items():
+            if now - kept.heard_at < FRESH_S:
+                yield name, kept.watch
+
+
+def _columns(rows: ScoredRows) -> dict[str, FloatArray]:
+    return {SCORE: rows.scores, **rows.columns}
