@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import logging
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from ray.serve import Application
 from ray.serve.config import AutoscalingConfig, BackpressureConfig
 from ray.serve.handle import DeploymentHandle
 
+from calibration.drift import AlarmBudget
 from calibration.scored_rows import ScoredRows
 from service import served, shedding
 from service.access_log import AccessLog
@@ -67,12 +69,16 @@ class Central(Monitor):
     configuration begins with a plan of its own.
     """
 
-    def __init__(self, config: ServiceConfig) -> None:
-        super().__init__(config.budget())
+    def __init__(self, bundles: Sequence[str], budget: AlarmBudget) -> None:
+        """``bundles``: paths in the configuration.
+
+        Nothing else of it: where an argument changes Serve starts this anew, and totals are gone.
+        """
+        super().__init__(budget)
         log_to_terminal()
         self._refused = shedding.refused()
-        bundles = "\n".join(map(str, config.bundles))
-        key = f"oodgate-plan-{hashlib.sha256(bundles.encode()).hexdigest()}".encode()
+        digest = hashlib.sha256("\n".join(bundles).encode()).hexdigest()
+        key = f"oodgate-plan-{digest}".encode()
         saved = internal_kv._internal_kv_get(key)
 
         def save(text: str) -> None:
@@ -274,7 +280,7 @@ def build(config: ServiceConfig) -> Application:
         health_check_period_s=2,
         ray_actor_options={"num_cpus": config.num_cpus, "num_gpus": config.num_gpus},
     )(Gateway)
-    return gateway.bind(config, monitor.bind(config))
+    return gateway.bind(config, monitor.bind(list(map(str, config.bundles)), config.budget()))
 
 
 def _scale(config: ServiceConfig, places: int) -> dict[str, Any]:

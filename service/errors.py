@@ -164,6 +164,11 @@ OVERLOADED = Status(
     code="overloaded", http=429, grpc=grpc.StatusCode.RESOURCE_EXHAUSTED, retry_after_s=1
 )
 
+DEADLINE_EXCEEDED = Status(
+    code="deadline_exceeded", http=504, grpc=grpc.StatusCode.DEADLINE_EXCEEDED
+)
+NOT_READY = Status(code="not_ready", http=503, grpc=grpc.StatusCode.UNAVAILABLE, retry_after_s=1)
+
 _BAD = grpc.StatusCode.INVALID_ARGUMENT
 
 #: Exception type to status; the first type that matches decides, so narrow types come first.
@@ -199,20 +204,14 @@ TABLE: tuple[tuple[type[Exception], Status], ...] = (
         UnsupportedError,
         Status(code="unsupported", http=501, grpc=grpc.StatusCode.UNIMPLEMENTED),
     ),
-    (
-        DeadlineError,
-        Status(code="deadline_exceeded", http=504, grpc=grpc.StatusCode.DEADLINE_EXCEEDED),
-    ),
+    (DeadlineError, DEADLINE_EXCEEDED),
     (
         DeployError,
         Status(code="deploy_refused", http=409, grpc=grpc.StatusCode.FAILED_PRECONDITION),
     ),
     (ClientGoneError, CANCELLED),
     (OverloadedError, OVERLOADED),
-    (
-        NotReadyError,
-        Status(code="not_ready", http=503, grpc=grpc.StatusCode.UNAVAILABLE, retry_after_s=1),
-    ),
+    (NotReadyError, NOT_READY),
 )
 
 

@@ -156,6 +156,12 @@ DRIFT_ALARMS = Spec(
     unit="alarms",
     labels=("model",),
 )
+DRIFT_IMAGES = Spec(
+    name="oodgate_drift_images_total",
+    help="Images that the sequential test has looked at.",
+    unit="images",
+    labels=("model",),
+)
 DRIFT_SKIPPED = Spec(
     name="oodgate_drift_skipped_total",
     help="Images that were answered and not looked at for drift: too many in a second, or the "
@@ -225,6 +231,7 @@ SPECS = (
     DRIFT_SCORE,
     DRIFT_THRESHOLD,
     DRIFT_ALARMS,
+    DRIFT_IMAGES,
     DRIFT_SKIPPED,
     WINDOW_DISTANCE,
     WINDOW_EFFECT,

@@ -28,6 +28,7 @@ from service.metrics import (
     BY_NAME,
     DRIFT_ALARMS,
     DRIFT_GAUGES,
+    DRIFT_IMAGES,
     DRIFT_SKIPPED,
     LAST_INFERENCE,
     MODEL_INFO,
@@ -72,6 +73,7 @@ class Monitor:
         if watch is None:
             return False
         self._totals.count(DRIFT_SKIPPED, name, by=skipped)
+        self._totals.count(DRIFT_IMAGES, name, by=len(rows))
         self._totals.count(DRIFT_ALARMS, name, by=watch.add(rows))
         return True
 

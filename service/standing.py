@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 from service import metrics
+from service.errors import DEADLINE_EXCEEDED, INTERNAL, NOT_READY, OK, OVERLOADED
 from service.served import Models
 from service.tally import Tally
 
 #: Decisions and their reasons.
 OUTCOMES = (("accept", "none"), ("abstain", "ambiguous"), ("reject", "atypical_input"))
+
+PROTOCOLS = ("http", "grpc")
+#: How requests end that alerts count; other codes appear with their first request.
+_FAILED = (INTERNAL, OVERLOADED, DEADLINE_EXCEEDED, NOT_READY)
+ENDINGS = (OK, *(status.code for status in _FAILED))
 
 
 def standing(models: Models, gpu_bytes: int | None = None) -> Tally:
@@ -17,6 +24,8 @@ def standing(models: Models, gpu_bytes: int | None = None) -> Tally:
     tally = Tally()
     for model in models:
         count_model(tally, model.name.name, model.labels, model.threshold, model.reference_size)
+    for protocol, ending in itertools.product(PROTOCOLS, ENDINGS):
+        tally.count(metrics.REQUESTS, protocol, ending, by=0)
     tally.count(metrics.SHED, by=0)
     tally.count(metrics.QUEUE_IMAGES, by=models.waiting())
     if gpu_bytes is not None:

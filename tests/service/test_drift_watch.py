@@ -186,6 +186,7 @@ def test_the_monitor_exposes_drift_beside_its_totals() -> None:
     assert (unknown, known) == (False, True)
     lines = dict(line.rsplit(" ", 1) for line in text.splitlines() if line[0] != "#")
     assert float(lines['oodgate_drift_alarms_total{model="digits"}']) >= 3
+    assert float(lines['oodgate_drift_images_total{model="digits"}']) == 300
     assert float(lines['oodgate_drift_skipped_total{model="digits"}']) == 2
     assert float(lines['oodgate_drift_threshold{model="digits"}']) == pytest.approx(np.log(10_000))
     assert float(lines['oodgate_drift_window_images{model="digits"}']) == 300

@@ -21,9 +21,11 @@ from tests.bench.record import Record, setting
 from tests.integration.running import Service, serving
 from tests.soak import schema
 from tests.soak.chaos import PARTS, chaos, terminate
+from tests.soak.drift import bundles_for, drift, prometheus_of, streams
 from tests.soak.expected import Version, steady, versions_of
 from tests.soak.fuzz import fuzz
 from tests.soak.pictures import pictures
+from tests.soak.prometheus import missing
 from tests.soak.steady_load import soak
 from tests.soak.swap import swapping
 from tests.soak.variant import variant
@@ -56,11 +58,11 @@ class Run:
         self.haproxy = asked.ingress == "haproxy"
 
     @contextmanager
-    def service(self, *flags: str) -> Iterator[Service]:
-        """Ready; ended at the end."""
+    def service(self, *flags: str, bundle: Path | None = None) -> Iterator[Service]:
+        """Ready; ended at the end. ``bundle``: in place of the run's own."""
         say("starting the service")
         ingress = () if self.haproxy else ("--no-haproxy",)
-        running = serving(self.bundle, "--access-log", str(self.log), *ingress, *flags)
+        running = serving(bundle or self.bundle, "--access-log", str(self.log), *ingress, *flags)
         try:
             running.wait_until_announced()
             yield running
@@ -126,12 +128,33 @@ def run_wire(run: Run) -> Iterator[Result]:
         yield through_the_wire(service, version, alone, images, run.asked.alpha, say)
 
 
+def run_drift(run: Run) -> Iterator[Result]:
+    asked = run.asked
+    if asked.data is None or asked.strangers is None:
+        raise SystemExit("drift: expected --data DATA, typical images, and --strangers DATA")
+    if absent := missing():
+        raise SystemExit(f"drift: needs {', '.join(absent)}: apt-get install {' '.join(absent)}")
+    typical, strangers = (
+        [row.image for row in islice(iter(open_data(data)), asked.clean + asked.changed)]
+        for data in (asked.data, asked.strangers)
+    )
+    wanted = streams(typical, strangers, asked.clean, asked.changed, asked.within)
+    bundles = bundles_for(run.bundle, run.folder, wanted)
+    others = map(str, bundles[1:])
+    with (
+        run.service(*others, bundle=bundles[0]) as service,
+        prometheus_of(service) as prometheus,
+    ):
+        yield from drift(service, prometheus, wanted, say)
+
+
 RUNS = {
     "fuzz": run_fuzz,
     "soak": run_soak,
     "swap": run_swap,
     "chaos": run_chaos,
     "wire": run_wire,
+    "drift": run_drift,
 }
 
 
@@ -170,6 +193,7 @@ def _parser() -> argparse.ArgumentParser:
         ("swap", "deployments under load: no request failed, none mixed"),
         ("chaos", "processes killed under load: back by itself, no wrong verdict"),
         ("wire", "typical images: the rates that were promised; one answer through every face"),
+        ("drift", "traffic changes before a real Prometheus: the alert fires in time, or not"),
     ):
         own = runs.add_parser(name, help=what)
         own.add_argument("--bundle", default="fashion-mnist", help="BUNDLE that is served")
@@ -179,13 +203,17 @@ def _parser() -> argparse.ArgumentParser:
         own.add_argument("--out", type=Path, default=Path("runs/soak.json"))
         if name in ("soak", "swap"):
             own.add_argument("--seconds", type=float, default=600.0)
-    fuzzing, soaking, swaps, killing, wire = (runs.choices[name] for name in RUNS)
+    fuzzing, soaking, swaps, killing, wire, drifting = (runs.choices[name] for name in RUNS)
     fuzzing.add_argument("--requests", type=int, default=20_000)
     fuzzing.add_argument("--examples", type=int, default=100, help="of schemathesis, an operation")
     soaking.add_argument("--share", type=float, default=0.7, help="of the measured capacity")
     swaps.add_argument("--every", type=float, default=20.0, help="seconds between deployments")
     wire.add_argument("--images", type=int, default=5_000)
     wire.add_argument("--alpha", type=float, default=0.05)
+    drifting.add_argument("--strangers", help="DATA of images that do not belong there")
+    drifting.add_argument("--clean", type=int, default=2_000, help="typical images at first")
+    drifting.add_argument("--changed", type=int, default=2_000, help="images after them")
+    drifting.add_argument("--within", type=int, default=500, help="the alarm, in changed images")
     killing.add_argument("--parts", nargs="+", choices=PARTS, help="default: all there are")
     return parser
 
