@@ -16,7 +16,10 @@ from train.data import open_data
 
 Run = Callable[..., tuple[int, str, str]]
 
-COMMANDS = ("train", "sweep", "calibrate", "inspect", "score", "serve")
+COMMANDS = (
+    *("train", "sweep", "calibrate", "evaluate", "inspect"),
+    *("score", "drift", "serve", "deploy"),
+)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
