@@ -77,6 +77,8 @@ class Central(Monitor):
         super().__init__(budget)
         log_to_terminal()
         self._refused = shedding.refused()
+        for outcome in ("swapped", "shadowed", "ended", "refused"):
+            self._totals.count(RELOADS, outcome, by=0)
         digest = hashlib.sha256("\n".join(bundles).encode()).hexdigest()
         key = f"oodgate-plan-{digest}".encode()
         saved = internal_kv._internal_kv_get(key)

@@ -13,7 +13,7 @@ from service.tally import Tally
 #: Decisions and their reasons.
 OUTCOMES = (("accept", "none"), ("abstain", "ambiguous"), ("reject", "atypical_input"))
 
-PROTOCOLS = ("http", "grpc")
+PROTOCOLS = ("http", "grpc", "oip_http", "oip_grpc")
 #: How requests end that alerts count; other codes appear with their first request.
 _FAILED = (INTERNAL, OVERLOADED, DEADLINE_EXCEEDED, NOT_READY)
 ENDINGS = (OK, *(status.code for status in _FAILED))

@@ -1,4 +1,8 @@
-"""A service whose replicas can be exchanged gracefully, as by ``serve deploy`` on a cluster."""
+"""A service whose replicas can be exchanged gracefully, as they are when Serve scales or drains.
+
+Deployed anew from Python, every deployment of an application would be exchanged; here the Monitor
+has a version of its own that stays.
+"""
 
 from __future__ import annotations
 
@@ -22,27 +26,41 @@ from service.serve import Where, serve
 started, known = cluster.start_serve, {{}}
 
 def start(config, *rest):
+    from service import app
+
+    build = app.build
+
+    def with_the_same_monitor(config):
+        built = build(config)
+        monitor = built._bound_deployment.init_args[1]
+        monitor._bound_deployment._version = "kept"
+        return built
+
+    app.build = with_the_same_monitor
     known["config"] = config
     started(config, *rest)
 
 def restart():
-    from ray import serve
+    from ray import serve  # after the service has started: it sets the environment for Ray
     from ray.serve.schema import LoggingConfig
     from service.app import build
 
-    asked = pathlib.Path(os.environ["TMPDIR"], "{ASKED}")
     quiet = LoggingConfig(log_level="WARNING", enable_access_log=False)
+    config = known["config"]
+    longer = config.model_copy(update={{"queue_timeout_s": config.queue_timeout_s + 1}})
+    known["config"] = longer
+    serve.run(build(longer), name=cluster.APPLICATION, logging_config=quiet)
+
+def watch():
+    asked = pathlib.Path(os.environ["TMPDIR"], "{ASKED}")
     while True:
         time.sleep(0.1)
         if asked.exists():
-            config = known["config"]
-            longer = config.model_copy(update={{"queue_timeout_s": config.queue_timeout_s + 1}})
-            known["config"] = longer
-            serve.run(build(longer), name=cluster.APPLICATION, logging_config=quiet)
+            restart()
             asked.unlink()
 
 cluster.start_serve = start
-threading.Thread(target=restart, daemon=True).start()
+threading.Thread(target=watch, daemon=True).start()
 bundles, port, grpc_port, replicas, options = json.loads(sys.argv[1])
 serve(
     [pathlib.Path(bundle) for bundle in bundles],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -10,12 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.deploy.dashboard import queries
 from tests.integration.restarting import restart, restartable
 from tests.integration.running import Service
 from tests.soak.chaos import strike
 from tests.soak.drift import Stream, bundles_for, drift, prometheus_of, streams
 from tests.soak.expected import Version, steady, versions_of
-from tests.soak.prometheus import missing
+from tests.soak.prometheus import Prometheus, missing, without_data
 from tests.soak.totals import totals
 from tests.soak.traffic import Traffic
 from train.data import open_data
@@ -25,6 +27,9 @@ pytestmark = pytest.mark.integration
 CLEAN, CHANGED, WITHIN = 120, 120, 100
 #: One false alarm in 10,000 images.
 BUDGET = {"drift_days": 1.0, "drift_rate": 10_000 / 86_400}
+#: A metric or a recorded series with its labels, in an expression.
+SELECTOR = re.compile(r"\b(?:up|oodgate_\w+|\w+:oodgate_\w+:\w+)\b(?:\{[^}]*\})?")
+NEEDS_A_GPU = ("GPU memory",)
 #: Requests a second: few enough for a busy machine to keep up with.
 RATE = 40.0
 
@@ -73,7 +78,22 @@ def test_the_alert_of_drift_fires_when_images_change_and_only_then(
         pytest.skip(f"not installed: {', '.join(absent)}")
     with prometheus_of(service) as prometheus:
         outcomes = list(drift(service, prometheus, wanted, print))
+        assert [rule["name"] for rule in prometheus.rules() if rule["health"] != "ok"] == []
+        assert without_data(prometheus, _expressions(prometheus)) == []
     assert [fault for outcome in outcomes for fault in outcome.faults] == []
+
+
+def _expressions(prometheus: Prometheus) -> list[str]:
+    """What rules record, all that alerts select, and what the dashboard asks; GPUs are absent."""
+    rules = prometheus.rules()
+    recorded = [rule["name"] for rule in rules if rule["type"] == "recording"]
+    alerts = [rule["query"] for rule in rules if rule["type"] == "alerting"]
+    selected = {selector for alert in alerts for selector in SELECTOR.findall(alert)}
+    shown = [query for title, query in queries() if title not in NEEDS_A_GPU]
+    assert recorded
+    assert shown
+    assert len(selected) >= len(alerts)
+    return [*recorded, *sorted(selected), *shown]
 
 
 def test_totals_are_what_clients_have_counted_while_replicas_come_and_go(

@@ -24,7 +24,7 @@ def test_counters_stand_at_zero_before_the_first_request() -> None:
     found = standing(Models([model("a"), model("b")])).values
     assert found[metrics.SHED.name, ()] == 0
     for ending in ("ok", "internal", "not_ready", "deadline_exceeded", "overloaded"):
-        for protocol in ("http", "grpc"):
+        for protocol in ("http", "grpc", "oip_http", "oip_grpc"):
             assert found[metrics.REQUESTS.name, (protocol, ending)] == 0
     for name in "ab":
         for labels in OUTCOMES:

@@ -9,8 +9,8 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -95,16 +95,30 @@ def watching(port: int, folder: Path) -> Iterator[Prometheus]:
         )
         for url in (f"http://127.0.0.1:{p}/-/ready" for p in (own, alertmanager)):
             wait_until(lambda url=url: _answers(url), f"{url} answers")  # type: ignore[misc]
+        # increase() does not see what happened before the first scrape, seconds after the start
+        wait_until(lambda: bool(found.query('up{job="oodgate"} == 1')), "the service is scraped")
         yield found
 
 
-def wait_until(true: Callable[[], bool], what: str) -> None:
+def wait_until(true: Callable[[], bool], what: str, within_s: float = DEADLINE_S) -> None:
     """Poll; only where something is broken the deadline is reached."""
-    deadline = time.monotonic() + DEADLINE_S
+    deadline = time.monotonic() + within_s
     while not true():
         if time.monotonic() > deadline:
             raise TimeoutError(f"waited in vain until {what}")
         time.sleep(0.2)
+
+
+def without_data(prometheus: Prometheus, expressions: Sequence[str]) -> list[str]:
+    """Those that have no sample, though some seconds were given them."""
+    for expression in expressions:
+        with suppress(TimeoutError):
+            _wait_for_samples(prometheus, expression)
+    return [expression for expression in expressions if not prometheus.query(expression)]
+
+
+def _wait_for_samples(prometheus: Prometheus, expression: str) -> None:
+    wait_until(lambda: bool(prometheus.query(expression)), expression, within_s=5.0)
 
 
 def _configured(folder: Path, port: int, alertmanager: int) -> Path:

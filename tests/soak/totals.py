@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from tests.soak.faces import FACES, Fate
+from tests.soak.faces import Fate
 from tests.soak.traffic import Counts
 
 _SAMPLE = re.compile(r"(\w+)(?:\{(.*)\})?")
@@ -62,7 +62,7 @@ def totals(
     answered: Counter[str] = Counter()
     for (face, fate, _), n in counts.by.items():
         if fate == Fate.ANSWERED:
-            answered["grpc" if FACES[face][1] else "http"] += n
+            answered[face] += n
     of_model = {"model": model}
     names = ("oodgate_decisions_total", "oodgate_predictions_total")
     expected = dict.fromkeys(names, answered.total())
