@@ -6,7 +6,7 @@ STAMP := $(VENV)/.setup-done
 FREIA := $(VENV)/.freia-done
 SECONDS ?= 600
 
-.PHONY: help setup lint types format test test-fast test-integration clients demo bench bench-model bench-cifar bench-service bench-gate soak protos lock clean
+.PHONY: help setup lint types format test test-fast test-integration clients demo bench bench-model bench-cifar bench-service bench-gate bench-drift soak protos lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -61,12 +61,16 @@ bench-gate: setup ## realised rates, promise and cost of the gate; BUNDLE=fashio
 	@test -n '$(BUNDLE)' -a -n '$(TEST)' || { echo 'make bench-gate: expected BUNDLE=NAME TEST=DATA, labelled images that the model has not seen'; exit 1; }
 	$(BIN)/python -m tests.bench.gate '$(BUNDLE)' '$(TEST)'
 
+bench-drift: setup ## false alarms and delays of the drift test, on simulated streams; ten minutes
+	$(BIN)/python -m tests.bench.drift
+
 bench-service: setup ## serving against the Predictor alone and other servers; TEST=.../fashion_mnist/test.parquet
 	$(BIN)/python -m tests.bench.service --bundle '$(or $(BUNDLE),fashion-mnist)' $(if $(TEST),--test '$(TEST)')
 
-soak: setup clients ## long runs: fuzz, load, swaps, kills, rates; BUNDLE=fashion-mnist DATA=.../test.parquet
+soak: setup clients ## long runs: fuzz, load, swaps, kills, rates; DATA=.../test.parquet; with STRANGERS=DATA drift, too
 	@test -n '$(DATA)' || { echo 'make soak: expected DATA=.../test.parquet, images like those of the calibration'; exit 1; }
-	failed=0; for run in fuzz soak swap chaos wire; do $(BIN)/python -m tests.soak $$run --bundle '$(or $(BUNDLE),fashion-mnist)' --data '$(DATA)' || failed=1; done; exit $$failed
+	failed=0; for run in fuzz soak swap chaos wire; do $(BIN)/python -m tests.soak $$run --bundle '$(or $(BUNDLE),fashion-mnist)' --data '$(DATA)' || failed=1; done; \
+	$(if $(STRANGERS),$(BIN)/python -m tests.soak drift --bundle '$(or $(BUNDLE),fashion-mnist)' --data '$(DATA)' --strangers '$(STRANGERS)' || failed=1;) exit $$failed
 
 $(FREIA): $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'

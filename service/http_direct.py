@@ -13,7 +13,7 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.routing import APIRoute
 from starlette.middleware import Middleware
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import fault_of
 from service.http_errors import respond
@@ -44,7 +44,30 @@ class GuardedApp(FastAPI):
         app: ASGIApp = _Shortcut(super().build_middleware_stack(), direct)
         for guard in reversed(self._guards):
             app = guard.cls(app, *guard.args, **guard.kwargs)
-        return app
+        return _Answering(app)
+
+
+class _Answering:
+    """Outside of all guards: what one of them raises is answered in the service's own words."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        begun = False
+
+        async def noted(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noted)
+        except Exception as error:
+            if begun or scope["type"] != "http":
+                raise
+            await respond(fault_of(error))(scope, receive, send)
 
 
 class _Shortcut:

@@ -24,6 +24,7 @@ BATCH_CALLERS = 4
 PEER_CALLERS = 16
 BATCHING_CALLERS = 32
 UNBATCHED: Mapping[str, Any] = {"max_batch_size": 1}
+UNWATCHED: Mapping[str, Any] = {"monitor": False}
 OVERLOAD = 3.0
 #: A caller in an overload gives up after so long.
 PATIENCE_S = 10.0
@@ -160,6 +161,19 @@ def batching(plan: Plan) -> Iterator[Figure]:
     )
 
 
+def monitoring(plan: Plan) -> Iterator[Figure]:
+    """Counting, reporting and the test of drift against none of them."""
+    with ExitStack() as runs:
+        sides = [_started(plan, runs, "monitored"), _started(plan, runs, "unmonitored", UNWATCHED)]
+        found = plan.rounds({way.name: _rate(plan, way, BATCHING_CALLERS) for way in sides})
+    yield _ratio(
+        f"monitored over not, {BATCHING_CALLERS} callers",
+        found,
+        (sides[0].name, sides[1].name),
+        Goal(asked=0.97, aim=1.0),
+    )
+
+
 def overload(plan: Plan) -> Iterator[Figure]:
     """Three times the capacity, which each round measures anew, in an open loop."""
     with ExitStack() as runs:
@@ -276,6 +290,7 @@ ROWS: dict[str, Callable[[Plan], Iterator[Figure]]] = {
     "latency": latency,
     "peers": peers,
     "batching": batching,
+    "monitoring": monitoring,
     "overload": overload,
     "tuning": tuning,
 }

@@ -26,6 +26,8 @@ class _Seen:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._paths.append(scope["path"])
+        if scope["path"] == "/breaks the guard":
+            raise ArithmeticError("secret")
         await self._app(scope, receive, send)
 
 
@@ -96,3 +98,9 @@ def test_all_else_goes_the_ordinary_way(method: str, path: str, status: int) -> 
     seen: list[str] = []
     assert _asked(seen, method, path).status_code == status
     assert seen == [path]
+
+
+def test_whatever_a_guard_raises_is_answered() -> None:
+    response = _asked([], "GET", "/breaks%20the%20guard")
+    assert refused(response) == (500, "internal")
+    assert "secret" not in response.text
