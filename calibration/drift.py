@@ -97,6 +97,22 @@ class DriftTest:
         parts = [found[i : i + CHUNK] for i in range(0, len(found), CHUNK)]
         return np.concatenate([self._take(part) for part in parts]) if parts else np.empty(0)
 
+    def renew(self, scores: npt.ArrayLike) -> list[int]:
+        """Take in scores as ``update`` does, but begin again after each alarm, as ``reset`` does.
+
+        For each alarm how many scores the test had seen by then, since the start or the one before.
+        """
+        left, found = _checked_scores(scores), list[int]()
+        while len(left):
+            seen = self._seen
+            self.update(left)
+            if self._alarm_at is None:
+                break
+            left = left[self._alarm_at - seen :]
+            found.append(self._alarm_at)
+            self.reset()
+        return found
+
     @property
     def score(self) -> float:
         """log R_t, nats; minus infinity before the first score. An alarm from ``threshold`` on.

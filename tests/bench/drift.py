@@ -11,6 +11,7 @@ a contaminated image has u shrunk by 0.01, so that it looks like the strangest h
 - plug_in: a betting martingale that learns a histogram of all p, whose p are ranked among the
   reference alone, and among the growing one; nominal 1%
 - memory: the same with fewer values kept, and with growth stopped altogether
+- renewals: how often the service would alarm on clean traffic, beginning anew after each alarm
 
 Nothing is asserted. Results are kept in ``build/bench/drift.json`` as they come.
 """
@@ -29,7 +30,7 @@ from scipy.stats import chi2
 
 from calibration.arrays import BoolArray, FloatArray
 from calibration.bets import WEIGHTS, Bets
-from calibration.drift import AlarmBudget, accumulate
+from calibration.drift import SECONDS_A_DAY, AlarmBudget, DriftTest, accumulate
 from calibration.growing_reference import SIZE, GrowingReference
 from tests.bench.record import Record, Result, setting
 
@@ -226,6 +227,28 @@ def memory(plan: Plan) -> Iterator[Measured]:
             yield from _delays(plan, f"5%, {name}", draw, make, plan.clean, kind=51)
 
 
+def renewals(plan: Plan) -> Iterator[Measured]:
+    """Alarms of clean traffic as the service counts them: each is followed by a new beginning."""
+    budget = AlarmBudget(days=DIRECT / SECONDS_A_DAY, rate=1)
+    for n in (200, REFERENCE_ROWS):
+        alarms = np.array([_renewed(plan, budget, n, stream) for stream in range(plan.streams)])
+        yield Measured(
+            name=f"{n:,} reference rows, h = {DIRECT:,.0f}",
+            figures={
+                "alarms_per_h_images": float(alarms.mean() * DIRECT / plan.images),
+                "most_in_a_stream": int(alarms.max()),
+                "images": plan.images,
+                "streams": plan.streams,
+            },
+        )
+
+
+def _renewed(plan: Plan, budget: AlarmBudget, n: int, stream: int) -> int:
+    rng = np.random.default_rng([plan.seed, 60, n, stream])
+    test = DriftTest(_clean(rng, n), budget, seed=stream)
+    return sum(len(test.renew(_clean(rng, STEP))) for _ in range(0, plan.images, STEP))
+
+
 def _false_alarms(
     plan: Plan,
     name: str,
@@ -339,6 +362,7 @@ ROWS: dict[str, Callable[[Plan], Iterator[Result]]] = {
     "other_drifts": other_drifts,
     "plug_in": plug_in,
     "memory": memory,
+    "renewals": renewals,
 }
 
 

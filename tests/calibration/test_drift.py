@@ -262,3 +262,23 @@ def test_budget() -> None:
 def test_budgets_that_mean_nothing(days: float, rate: float, said: str) -> None:
     with pytest.raises(CalibrationError, match=said):
         AlarmBudget(days=days, rate=rate)
+
+
+def test_a_test_that_is_renewed_begins_again_after_each_alarm() -> None:
+    scores = np.concatenate([clean(1, 300), clean(2, 200) + 4, clean(3, 100)])
+    plain, renewed = (DriftTest(clean(0, REFERENCE), H) for _ in range(2))
+    plain.update(scores)
+    found = renewed.renew(scores)
+    assert found[0] == plain.alarm_at
+    assert len(found) > 2
+    assert 300 < found[0] < 330 > max(found[1:])
+    assert not renewed.alarmed
+    assert renewed.seen == len(scores) - sum(found)
+
+
+def test_it_is_renewed_alike_however_scores_are_cut_up() -> None:
+    scores = np.concatenate([clean(1, 300), clean(2, 200) + 4, clean(3, 100)])
+    whole, parts = (DriftTest(clean(0, REFERENCE), H) for _ in range(2))
+    found = [at for i in range(0, len(scores), 7) for at in parts.renew(scores[i : i + 7])]
+    assert found == whole.renew(scores)
+    assert parts.score == whole.score
