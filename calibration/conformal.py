@@ -20,13 +20,7 @@ import numpy as np
 from scipy.special import betainc, betaincinv
 from scipy.stats import betabinom
 
-from calibration.errors import CalibrationError
-
-
-class UnsupportedAlphaError(CalibrationError):
-    """An alpha for which no threshold on n scores keeps the promise; names the smallest one."""
-
-    code = "unsupported_alpha"
+from calibration.errors import CalibrationError, UnsupportedAlphaError
 
 
 def pac_rank(n: int, alpha: float, delta: float, min_rank: int = 1) -> int:

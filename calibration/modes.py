@@ -27,8 +27,8 @@ import numpy as np
 import numpy.typing as npt
 
 from calibration.arrays import BoolArray, FloatArray, IntArray
-from calibration.conformal import UnsupportedAlphaError, pac_rank, smallest_alpha
-from calibration.errors import CalibrationError
+from calibration.conformal import pac_rank, smallest_alpha
+from calibration.errors import CalibrationError, UnsupportedAlphaError
 
 MARGINAL = "marginal"
 PREDICTED_CLASS = "predicted_class"

@@ -7,10 +7,7 @@ pass a dict.) Processes, ports and signals are in ``serve.py``.
 
 import asyncio
 import contextlib
-import hashlib
 import logging
-import sys
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -18,35 +15,32 @@ from typing import Any
 import torch
 from fastapi import FastAPI
 from ray import serve
-from ray.experimental import internal_kv
 from ray.serve import Application
 from ray.serve.config import AutoscalingConfig, BackpressureConfig
 from ray.serve.handle import DeploymentHandle
 
-from calibration.drift import AlarmBudget
 from calibration.scored_rows import ScoredRows
-from service import served, shedding
+from service import served
 from service.access_log import AccessLog
 from service.admin import Admin, target_of
 from service.bundle import BundleError
+from service.central import Central
 from service.config import NO_LOG, STDERR, ServiceConfig
 from service.drift_feed import DriftFeed, Look
 from service.engine import READERS, Engine
-from service.errors import BusyError, DeployError
 from service.follower import Follower
 from service.grpc_api import GrpcFace
 from service.http_api import Doors, create_app
 from service.keys import ADMIN_KEYS, API_KEYS, Keys
-from service.metrics import RELOADS, SHADOW, SHED
-from service.monitor import Monitor
 from service.oip.rpc import InferenceFace
 from service.quarantine import Quarantine
 from service.recorder import Recorder
 from service.reporter import Reporter
-from service.rollout import Outcome, Plan, Report, Rollout, Target
+from service.rollout import Plan, Report
 from service.served import Models, Runtime, ServedModel
 from service.standing import standing
 from service.tally import Tally
+from service.terminal import log_to_terminal
 
 #: Places beyond the admitted requests, so that refusals, probes and scrapes are answered as well.
 SPARE_PLACES = 64
@@ -60,78 +54,6 @@ _MONITOR: dict[str, Any] = {
     "health_check_period_s": 2,
     "ray_actor_options": {"num_cpus": 0.05},
 }
-
-
-class Central(Monitor):
-    """The Monitor deployment: totals of all replicas, and the plan of what they serve.
-
-    The plan is kept in the cluster's own key-value store, so it outlives this process; another
-    configuration begins with a plan of its own.
-    """
-
-    def __init__(self, bundles: Sequence[str], budget: AlarmBudget) -> None:
-        """``bundles``: paths in the configuration.
-
-        Nothing else of it: where an argument changes Serve starts this anew, and totals are gone.
-        """
-        super().__init__(budget)
-        log_to_terminal()
-        self._refused = shedding.refused()
-        for outcome in ("swapped", "shadowed", "ended", "refused"):
-            self._totals.count(RELOADS, outcome, by=0)
-        digest = hashlib.sha256("\n".join(bundles).encode()).hexdigest()
-        key = f"oodgate-plan-{digest}".encode()
-        saved = internal_kv._internal_kv_get(key)
-
-        def save(text: str) -> None:
-            internal_kv._internal_kv_put(key, text.encode())
-
-        self._rollout = Rollout(None if saved is None else saved.decode(), save)
-
-    async def exposition(self, accept: str = "") -> tuple[bytes, str]:
-        """See ``Monitor.exposition``; what HAProxy has refused is counted by then."""
-        refused = await asyncio.to_thread(shedding.refused)
-        # less than before: HAProxy has started again
-        self._totals.count(SHED, by=refused - self._refused * (refused >= self._refused))
-        self._refused = refused
-        self.served((target.name, target.version) for target in self._rollout.plan.serving)
-        return await super().exposition(accept)
-
-    async def begin(self, configured: tuple[Target, ...]) -> Plan:
-        """See ``Rollout.begin``."""
-        return await self._rollout.begin(configured)
-
-    async def sync(self, replica: str, report: Report, wait_s: float) -> Plan:
-        """See ``Rollout.sync``."""
-        return await self._rollout.sync(replica, report, wait_s)
-
-    async def forget(self, replica: str) -> None:
-        """See ``Rollout.forget``."""
-        self._rollout.forget(replica)
-
-    async def deploy(self, target: Target, share: float | None) -> Outcome:
-        """Swap, or with a share shadow, and count how it went."""
-        try:
-            if share is None:
-                done = await self._rollout.deploy(target)
-            else:
-                done = await self._rollout.shadow(target, share)
-        except BusyError:
-            raise
-        except DeployError:
-            await self.count(RELOADS, "refused")
-            raise
-        await self.count(RELOADS, "swapped" if share is None else "shadowed")
-        return done
-
-    async def end_shadow(self, name: str) -> None:
-        """See ``Rollout.end_shadow``."""
-        await self._rollout.end_shadow(name)
-        await self.count(RELOADS, "ended")
-
-    async def state(self) -> tuple[Plan, int, dict[tuple[str, ...], int]]:
-        """The plan, how many replicas follow it, and what shadows have decided."""
-        return self._rollout.plan, self._rollout.replicas(), await self.values(SHADOW)
 
 
 @serve.ingress()
@@ -251,20 +173,6 @@ def _recorder(config: ServiceConfig) -> Recorder:
     if config.quarantine is not None:
         quarantine = Quarantine(config.quarantine, config.quarantine_files, config.quarantine_bytes)
     return Recorder(Tally(), log, quarantine, counting=config.monitor)
-
-
-def log_to_terminal() -> None:
-    """Serve takes a replica's ``sys.stderr`` for lines below its log level, and drops them.
-
-    Ray carries the real one to where ``oodgate serve`` runs.
-    """
-    handler = logging.StreamHandler(sys.__stderr__)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logger = logging.getLogger("oodgate")
-    logger.handlers = [handler]
-    logger.propagate = False
-    # a line for each form that a client gets wrong would be the client's to fill the disk with
-    logging.getLogger("python_multipart").setLevel(logging.ERROR)
 
 
 def build(config: ServiceConfig) -> Application:

@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -34,9 +34,11 @@ from service.errors import (
     fault_of,
 )
 from service.recorder import Recorder
-from service.served import Models, ServedModel
 from service.shadow import Shadows
 from service.trace import Trace
+
+if TYPE_CHECKING:  # torch comes with it, and proxies need not load that
+    from service.served import Models, ServedModel
 
 Answer = TypeVar("Answer")
 

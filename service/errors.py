@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import grpc
 
-from calibration.conformal import UnsupportedAlphaError
+from calibration.errors import UnsupportedAlphaError
 from model.image import (
     EmptyImageError,
     ImageError,

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from model.image import UInt8Array, checked_pixels
 from service import metrics
 from service.errors import fault_of
-from service.served import Models, ServedModel, Shadow
 from service.tally import Tally
 from service.verdict import Verdict
+
+if TYPE_CHECKING:
+    from service.served import Models, ServedModel, Shadow
 
 #: Requests whose images a shadow may have on hand at once.
 MAX_PENDING = 4

@@ -8,11 +8,13 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from service.oip.outputs import OUTPUTS, PER_CLASS
 from service.oip.tensors import IMAGE, INPUTS, PIXELS
-from service.served import ServedModel
+
+if TYPE_CHECKING:
+    from service.served import ServedModel
 
 PLATFORM = "oodgate_ibinn"
 EXTENSIONS = (

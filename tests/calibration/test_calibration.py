@@ -12,7 +12,8 @@ import pytest
 
 from calibration.calibration import CalibrationError
 from calibration.combined_score import CombinedScore
-from calibration.conformal import UnsupportedAlphaError, pac_threshold
+from calibration.conformal import pac_threshold
+from calibration.errors import UnsupportedAlphaError
 from calibration.files import record_of
 from calibration.modes import LABEL_SHIFT_SAFE, MARGINAL, MODES, PREDICTED_CLASS
 from calibration.prediction_sets import LAC, SET_METHODS, set_quantile

@@ -11,14 +11,13 @@ from hypothesis import strategies as st
 from scipy.stats import beta, betabinom, binom
 
 from calibration.conformal import (
-    UnsupportedAlphaError,
     attained_rank,
     beta_binomial_interval,
     pac_rank,
     pac_threshold,
     smallest_alpha,
 )
-from calibration.errors import CalibrationError
+from calibration.errors import CalibrationError, UnsupportedAlphaError
 from calibration.typicality import two_sided_rank
 
 #: The smallest rank of a two-sided test, which so needs a larger alpha.

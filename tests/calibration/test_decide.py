@@ -6,10 +6,8 @@ import numpy as np
 import pytest
 
 from calibration.calibration import Calibration, CalibrationError
-from calibration.conformal import (
-    UnsupportedAlphaError,
-    pac_rank,
-)
+from calibration.conformal import pac_rank
+from calibration.errors import UnsupportedAlphaError
 from calibration.modes import LABEL_SHIFT_SAFE, MARGINAL, MODES, PREDICTED_CLASS
 from calibration.prediction_sets import LAC, prediction_sets
 from calibration.table import score_table

@@ -15,13 +15,12 @@ from scipy.stats import beta, binom, norm
 
 from calibration.arrays import FloatArray, IntArray
 from calibration.conformal import (
-    UnsupportedAlphaError,
     beta_binomial_interval,
     pac_rank,
     pac_threshold,
     smallest_alpha,
 )
-from calibration.errors import CalibrationError
+from calibration.errors import CalibrationError, UnsupportedAlphaError
 from calibration.modes import (
     LABEL_SHIFT_SAFE,
     MARGINAL,

@@ -11,7 +11,7 @@ from typing import Any, cast
 import numpy as np
 from PIL import Image
 
-from calibration.conformal import UnsupportedAlphaError
+from calibration.errors import UnsupportedAlphaError
 from model.image import InputSpec, UInt8Array
 from service.answer import ModelName
 from service.errors import OK

@@ -157,7 +157,7 @@ def test_an_incident_reaches_the_terminal_from_a_replica(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Serve replaces ``sys.stderr`` in a replica by one that drops what is written."""
-    from service.app import log_to_terminal
+    from service.terminal import log_to_terminal
 
     logger = logging.getLogger("oodgate")
     monkeypatch.setattr(logger, "handlers", [])

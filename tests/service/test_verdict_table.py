@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from calibration.conformal import UnsupportedAlphaError
+from calibration.errors import UnsupportedAlphaError
 from calibration.table import SCORE_SCHEMA, logits_of, read_table, statistics_of
 from model.image import decode
 from model.statistics import RESOLUTION

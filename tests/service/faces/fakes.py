@@ -12,7 +12,7 @@ import pytest
 from fastapi import FastAPI
 from PIL import Image
 
-from calibration.conformal import UnsupportedAlphaError
+from calibration.errors import UnsupportedAlphaError
 from model.image import InputSpec, UInt8Array
 from service import metrics
 from service.answer import ModelName
