@@ -73,6 +73,8 @@ def environment(
     settings = {
         **ANYWHERE,
         "RAY_USAGE_STATS_ENABLED": "0",
+        # workers that Ray starts ahead know nothing of ``worker.py``, so they are never used
+        "RAY_prestart_worker_first_driver": "0",
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
         "RAY_SERVE_LOG_TO_STDERR": "0",
@@ -138,7 +140,8 @@ def start_serve(
     """Serve and the application on it; returns when both front doors lead to a warm replica."""
     from ray import serve
     from ray.exceptions import RayError
-    from ray.serve.config import HTTPOptions, gRPCOptions
+    from ray.serve._private.api import _create_controller_and_proxy_refs
+    from ray.serve.config import ControllerOptions, HTTPOptions, gRPCOptions
     from ray.serve.schema import LoggingConfig
 
     from service.app import build
@@ -147,15 +150,18 @@ def start_serve(
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     quiet = LoggingConfig(log_level="WARNING", enable_access_log=False)
     try:
-        serve.start(
+        # what `serve.start` does, but not its wait for the proxies: replicas start meanwhile
+        _create_controller_and_proxy_refs(
             http_options=HTTPOptions(port=port, **_front(host, haproxy, tls)),
             grpc_options=gRPCOptions(
                 port=grpc_port, grpc_servicer_functions=list(SERVICER_FUNCTIONS)
             ),
-            logging_config=quiet,
+            global_logging_config=quiet,
+            global_tracing_config=None,
+            controller_options=ControllerOptions(),
         )
         serve.run(build(config), name=APPLICATION, logging_config=quiet)
-    except (RayError, RuntimeError) as error:
+    except (RayError, RuntimeError, TimeoutError) as error:
         raise StartupError(f"the service did not start: {_reason() or error}") from error
     local = "127.0.0.1" if host == "0.0.0.0" else host  # noqa: S104
     _wait_until_ready(local, port, grpc_port, tls, haproxy)
