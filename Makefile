@@ -31,11 +31,11 @@ format: setup ## put code into shape
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-test: setup clients ## all tests; what was skipped for a missing component is named at the end
-	$(BIN)/pytest
+test: clients test-fast test-integration ## all tests; what was skipped for a missing component is named at the end of each part
 
+# a process a core; the tests of a file share what it makes
 test-fast: setup ## laws, units: no server
-	$(BIN)/pytest -m 'not integration'
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m 'not integration' --numprocesses logical --maxprocesses 8 --dist loadfile
 
 test-integration: setup clients ## starts real Ray, HAProxy and the command line
 	$(BIN)/pytest -m integration
