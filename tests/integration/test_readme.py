@@ -1,4 +1,8 @@
-"""The README's blocks, run in order in a fresh copy of the project, `make demo` among them."""
+"""The README's blocks, run in a fresh copy of the project: `make demo`, and beside it all others.
+
+Each of the two is for a reader who begins there, and has training for most of its time, in one
+thread. The others run in their order.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from itertools import takewhile
 from pathlib import Path
@@ -31,16 +36,22 @@ def blocks(language: str) -> list[str]:
     ]
 
 
-def script(port: int, grpc_port: int) -> str:
-    """Every bash and python block as one script, on ports that are free here."""
-    parts = ["set -euo pipefail", "trap 'kill $(jobs -p) 2>/dev/null || true; wait' EXIT"]
+DEMO = "make demo\n"
+
+
+def scripts(port: int, grpc_port: int) -> tuple[str, str]:
+    """The demo, which finds ports itself, and every other bash and python block, on free ones."""
+    start = ["set -euo pipefail", "trap 'kill $(jobs -p) 2>/dev/null || true; wait' EXIT"]
+    parts = []
     for name, text in BLOCK.findall((ROOT / "README.md").read_text()):
         if name == "python":
             parts.append(f"python - <<'BLOCK'\n{text}BLOCK\n")
         elif name == "bash":
             parts.append(text)
+    parts.remove(DEMO)
     free = {"8000": str(port), "8001": str(grpc_port)}
-    return re.sub("8000|8001", lambda match: free[match[0]], "\n".join(parts))
+    road = re.sub("8000|8001", lambda match: free[match[0]], "\n".join(parts))
+    return "\n".join([*start, DEMO]), "\n".join([*start, road])
 
 
 @pytest.fixture(scope="module")
@@ -78,27 +89,36 @@ def _borrow_environment(venv: Path) -> None:
 @pytest.fixture(scope="module")
 def output(clone: Path) -> str:
     """What all blocks print; they must succeed."""
-    file = clone.parent / "output"
     port, grpc_port = free_ports(2)
     url = {"OODGATE_URL": f"http://127.0.0.1:{port}"}  # its default is the port that is replaced
-    with file.open("wb") as stream:
-        process = subprocess.Popen(
-            ["bash", "-c", script(port, grpc_port)],
-            cwd=clone,
-            stdin=subprocess.DEVNULL,
-            stdout=stream,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, "OMP_NUM_THREADS": "1", **url},
-        )
-        try:
-            process.wait(timeout=1500)
-        finally:
-            if process.poll() is None:
-                process.terminate()  # bash's trap ends what it has started
-                process.wait(60)
-    printed = file.read_text()
-    assert process.returncode == 0, printed[-5000:]
-    return printed
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **url}
+    files = [clone.parent / name for name in ("demo", "road")]
+    running: list[subprocess.Popen[bytes]] = []
+    deadline = time.monotonic() + 1500
+    try:
+        for file, script in zip(files, scripts(port, grpc_port), strict=True):
+            with file.open("wb") as stream:
+                process = subprocess.Popen(
+                    ["bash", "-c", script],
+                    cwd=clone,
+                    stdin=subprocess.DEVNULL,
+                    stdout=stream,
+                    stderr=subprocess.STDOUT,
+                    env=environment,
+                )
+            running.append(process)
+        for process in running:
+            process.wait(deadline - time.monotonic())
+    finally:
+        left = [process for process in running if process.poll() is None]
+        for process in left:
+            process.terminate()  # bash's trap ends what it has started
+        for process in left:
+            process.wait(60)
+    printed = [file.read_text() for file in files]
+    for process, text in zip(running, printed, strict=True):
+        assert process.returncode == 0, text[-5000:]
+    return "\n".join(printed)
 
 
 def keys(value: Any) -> Any:
