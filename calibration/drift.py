@@ -33,6 +33,9 @@ from calibration.bets import WEIGHTS, Bets
 from calibration.errors import CalibrationError
 from calibration.growing_reference import CHUNK, SIZE, GrowingReference
 
+#: Scores between two looks for an alarm to begin again after.
+RENEWED = 32
+
 SECONDS_A_DAY = 24 * 60 * 60
 
 #: Images in which one false alarm is the most that may be asked for; below, it would be at once.
@@ -83,7 +86,7 @@ class DriftTest:
     ) -> None:
         """``reference_scores`` (n,): finite, of rows that neither model nor S were fitted on."""
         self.budget = budget or AlarmBudget()
-        self._reference = np.array(reference_scores, dtype=np.float64)
+        self._reference = np.sort(np.array(reference_scores, dtype=np.float64))
         self._seed, self._size, self._resets = seed, size, 0
         self._begin()
 
@@ -104,13 +107,13 @@ class DriftTest:
         """
         left, found = _checked_scores(scores), list[int]()
         while len(left):
-            seen = self._seen
-            self.update(left)
-            if self._alarm_at is None:
-                break
-            left = left[self._alarm_at - seen :]
-            found.append(self._alarm_at)
-            self.reset()
+            seen, part = self._seen, left[:RENEWED]  # what follows an alarm is looked at again
+            self.update(part)
+            used = len(part) if self._alarm_at is None else self._alarm_at - seen
+            left = left[used:]
+            if self._alarm_at is not None:
+                found.append(self._alarm_at)
+                self.reset()
         return found
 
     @property

@@ -27,6 +27,7 @@ from service.bundle import BundleError
 from service.central import Central
 from service.config import NO_LOG, STDERR, ServiceConfig
 from service.drift_feed import DriftFeed, Look
+from service.drift_sight import Sight
 from service.engine import READERS, Engine
 from service.follower import Follower
 from service.grpc_api import GrpcFace
@@ -60,7 +61,8 @@ _MONITOR: dict[str, Any] = {
 class Gateway(GrpcFace, InferenceFace):
     """Holds the models and every face of them."""
 
-    _feed: DriftFeed | None = None
+    #: What tells the Monitor; None until the replica has come up.
+    _reporting: tuple[Reporter | DriftFeed, ...] | None = None
 
     async def __init__(  # type: ignore[misc]  # Serve awaits it
         self, config: ServiceConfig, monitor: DeploymentHandle[Central]
@@ -78,13 +80,13 @@ class Gateway(GrpcFace, InferenceFace):
         self._admin = Admin(monitor, Keys(config.admin_keys_file, ADMIN_KEYS))
         self._follower = Follower(models, plan, self._load, self._sync)
         self._follower.start()
-        self._reporter = Reporter(
+        reporter = Reporter(
             self._recorder.tally, self._send, standing=lambda: standing(models, self._gpu_bytes())
         )
-        self._feed = DriftFeed(models, _Remote(monitor))
-        if config.monitor:
-            self._reporter.start()
-            self._feed.start()
+        feed = DriftFeed(models, _Remote(monitor))
+        self._reporting = (reporter, feed) if config.monitor else ()
+        for part in self._reporting:
+            part.start()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         doors = Doors(
@@ -96,7 +98,8 @@ class Gateway(GrpcFace, InferenceFace):
         return create_app(self.engine, doors, self._exposition, self.statistics)
 
     def _load(self, path: Path) -> ServedModel:
-        return served.load(path, self._runtime, self._recorder.batch)
+        note, watch = self._recorder.batch, self._config.monitor
+        return served.load(path, self._runtime, note, watch=watch)
 
     def _load_first(self, path: Path) -> ServedModel:
         try:
@@ -109,9 +112,9 @@ class Gateway(GrpcFace, InferenceFace):
 
     async def __del__(self) -> None:
         """Serve awaits this when a replica stops gracefully."""
-        if self._feed is not None:  # else the replica never came up
+        if self._reporting is not None:
             await self._follower.stop()
-            await asyncio.gather(self._reporter.stop(), self._feed.stop())
+            await asyncio.gather(*(part.stop() for part in self._reporting))
             with contextlib.suppress(Exception):  # when all ends, the Monitor may have gone first
                 async with asyncio.timeout(FAREWELL_S):
                     await self._monitor.forget.remote(self._follower.replica)
@@ -146,8 +149,8 @@ class _Remote(Look):
     def __init__(self, monitor: DeploymentHandle[Central]) -> None:
         self._monitor = monitor
 
-    async def observe(self, name: str, version: str, rows: ScoredRows, skipped: int) -> bool:
-        known: bool = await self._monitor.observe.remote(name, version, rows, skipped)
+    async def observe(self, sight: Sight) -> bool:
+        known: bool = await self._monitor.observe.remote(sight)
         return known
 
     async def introduce(self, name: str, version: str, reference: ScoredRows, classes: int) -> None:

@@ -34,7 +34,8 @@ class Central(Monitor):
         """
         super().__init__(budget)
         log_to_terminal()
-        self._refused = shedding.refused()
+        self._refused = shedding.refused() or 0
+        self._looking = asyncio.Lock()
         for outcome in ("swapped", "shadowed", "ended", "refused"):
             self._totals.count(RELOADS, outcome, by=0)
         digest = hashlib.sha256("\n".join(bundles).encode()).hexdigest()
@@ -48,12 +49,18 @@ class Central(Monitor):
 
     async def exposition(self, accept: str = "") -> tuple[bytes, str]:
         """See ``Monitor.exposition``; what HAProxy has refused is counted by then."""
+        async with self._looking:  # two who ask at once must not both count the same
+            await self._count_refused()
+        self.served((target.name, target.version) for target in self._rollout.plan.serving)
+        return await super().exposition(accept)
+
+    async def _count_refused(self) -> None:
         refused = await asyncio.to_thread(shedding.refused)
+        if refused is None:  # no answer says nothing; what it refuses meanwhile is counted later
+            return
         # less than before: HAProxy has started again
         self._totals.count(SHED, by=refused - self._refused * (refused >= self._refused))
         self._refused = refused
-        self.served((target.name, target.version) for target in self._rollout.plan.serving)
-        return await super().exposition(accept)
 
     async def begin(self, configured: tuple[Target, ...]) -> Plan:
         """See ``Rollout.begin``."""

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -20,6 +19,7 @@ from calibration.drift import AlarmBudget, DriftTest
 from calibration.scored_rows import SCORE, ScoredRows
 from calibration.windows import Moved, RecentWindow
 from service import metrics
+from service.drift_sight import Sight
 from service.tally import Tally
 
 logger = logging.getLogger("oodgate")
@@ -100,8 +100,15 @@ class DriftWatch:
 
 @dataclass
 class _Kept:
-    watch: DriftWatch
+    """``watch`` is None where no calibration row has a finite S: there is nothing to compare with.
+
+    ``numbers``: the last sight that was taken in, by its source.
+    """
+
+    watch: DriftWatch | None
     heard_at: float
+    alarmed_at: float | None = None
+    numbers: dict[str, int] = field(default_factory=dict)
 
 
 class DriftWatches:
@@ -113,39 +120,64 @@ class DriftWatches:
 
     def introduce(self, model: Model, reference: ScoredRows, classes: int) -> None:
         """Begin to watch a model; one that is known goes on."""
+        self._drop_old()
         if model not in self._kept:
-            watch = DriftWatch(model[0], reference, classes, self._budget)
+            watch = None
+            if np.isfinite(reference.scores).any():
+                watch = DriftWatch(model[0], reference, classes, self._budget)
+            else:
+                logger.warning("%s %s: no reference row has a finite score, no test", *model)
             self._kept[model] = _Kept(watch, time.monotonic())
 
-    def heard(self, model: Model) -> DriftWatch | None:
-        """The watch of a model that a replica has told of, if it has been introduced."""
-        kept = self._kept.get(model)
+    def observe(self, sight: Sight) -> Tally | None:
+        """What to count for a sight, nothing where it is known; None if the model is not known."""
+        kept, tally = self._kept.get((sight.name, sight.version)), Tally()
         if kept is None:
             return None
         kept.heard_at = time.monotonic()
-        return kept.watch
+        if sight.number <= kept.numbers.get(sight.source, 0):
+            return tally
+        kept.numbers[sight.source] = sight.number
+        looked_at = len(sight.rows) if kept.watch else 0
+        alarms = kept.watch.add(sight.rows) if kept.watch else 0
+        if alarms:
+            kept.alarmed_at = time.time()
+        tally.count(metrics.DRIFT_ALARMS, sight.name, by=alarms)
+        tally.count(metrics.DRIFT_IMAGES, sight.name, by=looked_at)
+        skipped = sight.skipped + len(sight.rows) - looked_at
+        tally.count(metrics.DRIFT_SKIPPED, sight.name, by=skipped)
+        return tally
 
     def told(self) -> Tally:
         """Gauges of what is served now; during a swap those of the version that came last."""
+        self._drop_old()
         tally = Tally()
-        for name, watch in self._served().items():
-            tally.count(metrics.DRIFT_SCORE, name, by=watch.score)
-            tally.count(metrics.DRIFT_THRESHOLD, name, by=watch.threshold)
-            tally.count(metrics.WINDOW_IMAGES, name, by=watch.window_images)
-            for one in watch.moved():
-                tally.count(metrics.WINDOW_DISTANCE, name, one.name, by=one.distance)
-                tally.count(metrics.WINDOW_EFFECT, name, one.name, by=one.effect)
+        for name, kept in self._served().items():
+            if kept.alarmed_at is not None:
+                tally.count(metrics.DRIFT_LAST_ALARM, name, by=kept.alarmed_at)
+            if kept.watch is not None:
+                _tell(tally, name, kept.watch)
         return tally
 
-    def _served(self) -> Mapping[str, DriftWatch]:
+    def _served(self) -> dict[str, _Kept]:
+        """By name, of what was heard of lately."""
+        now = time.monotonic()
+        return {
+            name: kept for (name, _), kept in self._kept.items() if now - kept.heard_at < FRESH_S
+        }
+
+    def _drop_old(self) -> None:
         now = time.monotonic()
         self._kept = {m: kept for m, kept in self._kept.items() if now - kept.heard_at < KEPT_S}
-        return dict(self._fresh(now))
 
-    def _fresh(self, now: float) -> Iterator[tuple[str, DriftWatch]]:
-        for (name, _), kept in self._kept.items():
-            if now - kept.heard_at < FRESH_S:
-                yield name, kept.watch
+
+def _tell(tally: Tally, name: str, watch: DriftWatch) -> None:
+    tally.count(metrics.DRIFT_SCORE, name, by=watch.score)
+    tally.count(metrics.DRIFT_THRESHOLD, name, by=watch.threshold)
+    tally.count(metrics.WINDOW_IMAGES, name, by=watch.window_images)
+    for one in watch.moved():
+        tally.count(metrics.WINDOW_DISTANCE, name, one.name, by=one.distance)
+        tally.count(metrics.WINDOW_EFFECT, name, one.name, by=one.effect)
 
 
 def _columns(rows: ScoredRows) -> dict[str, FloatArray]:

@@ -156,6 +156,13 @@ DRIFT_ALARMS = Spec(
     unit="alarms",
     labels=("model",),
 )
+DRIFT_LAST_ALARM = Spec(
+    name="oodgate_drift_last_alarm_timestamp_seconds",
+    help="When the sequential test alarmed last, in seconds since 1970; absent before the first.",
+    unit="seconds",
+    labels=("model",),
+    gauge=True,
+)
 DRIFT_IMAGES = Spec(
     name="oodgate_drift_images_total",
     help="Images that the sequential test has looked at.",
@@ -231,6 +238,7 @@ SPECS = (
     DRIFT_SCORE,
     DRIFT_THRESHOLD,
     DRIFT_ALARMS,
+    DRIFT_LAST_ALARM,
     DRIFT_IMAGES,
     DRIFT_SKIPPED,
     WINDOW_DISTANCE,
@@ -242,7 +250,14 @@ SPECS = (
 )
 
 #: Told anew by the tests of drift each time that somebody asks.
-DRIFT_GAUGES = (DRIFT_SCORE, DRIFT_THRESHOLD, WINDOW_DISTANCE, WINDOW_EFFECT, WINDOW_IMAGES)
+DRIFT_GAUGES = (
+    DRIFT_SCORE,
+    DRIFT_THRESHOLD,
+    DRIFT_LAST_ALARM,
+    WINDOW_DISTANCE,
+    WINDOW_EFFECT,
+    WINDOW_IMAGES,
+)
 
 #: Not exposed to Prometheus: what the Open Inference Protocol reports of each version.
 STATISTICS = Spec(name="statistics", help="", unit="", labels=("model", "version", "field"))

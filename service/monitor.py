@@ -22,14 +22,12 @@ from dataclasses import dataclass
 
 from calibration.drift import AlarmBudget
 from calibration.scored_rows import ScoredRows
+from service.drift_sight import Sight
 from service.drift_watch import DriftWatches
 from service.exposition import exposition
 from service.metrics import (
     BY_NAME,
-    DRIFT_ALARMS,
     DRIFT_GAUGES,
-    DRIFT_IMAGES,
-    DRIFT_SKIPPED,
     LAST_INFERENCE,
     MODEL_INFO,
     STATISTICS,
@@ -39,6 +37,8 @@ from service.tally import Key, Tally
 
 #: A replica that has said nothing for so long has gone; it reports each second.
 FRESH_S = 10.0
+#: Nobody sends again what did not arrive so long ago.
+REMEMBERED_S = 24 * 60 * 60.0
 
 
 @dataclass(frozen=True)
@@ -56,25 +56,29 @@ class Monitor:
         """``budget`` of the drift alarms of each model."""
         self._totals = Tally()
         self._watches = DriftWatches(budget)
-        self._last: dict[str, int] = {}
+        self._last: dict[str, tuple[int, float]] = {}
         self._levels: dict[str, _Levels] = {}
 
     async def record(self, source: str, number: int, delta: Tally) -> None:
-        """Add a replica's delta once, however often it arrives."""
-        if number > self._last.get(source, 0):
-            self._last[source] = number
-            levels = {key: v for key, v in delta.values.items() if BY_NAME[key[0]].each_replica}
-            self._levels[source] = _Levels(levels, time.monotonic())
-            self._totals.merge(delta)
+        """Add a replica's delta once, however often it arrives; an empty one is its last."""
+        now = time.monotonic()
+        last, _ = self._last.get(source, (0, now))
+        self._last[source] = (max(last, number), now)
+        if number <= last:
+            return
+        self._totals.merge(delta)
+        levels = {key: v for key, v in delta.values.items() if BY_NAME[key[0]].each_replica}
+        if levels:
+            self._levels[source] = _Levels(levels, now)
+        elif not delta:
+            self._levels.pop(source, None)
 
-    async def observe(self, name: str, version: str, rows: ScoredRows, skipped: int) -> bool:
-        """Look for drift in the scores of a model; false, and nothing done, if it is not known."""
-        watch = self._watches.heard((name, version))
-        if watch is None:
+    async def observe(self, sight: Sight) -> bool:
+        """Look for drift in scores, once however often they arrive; false for an unknown model."""
+        counted = self._watches.observe(sight)
+        if counted is None:
             return False
-        self._totals.count(DRIFT_SKIPPED, name, by=skipped)
-        self._totals.count(DRIFT_IMAGES, name, by=len(rows))
-        self._totals.count(DRIFT_ALARMS, name, by=watch.add(rows))
+        self._totals.merge(counted)
         return True
 
     async def introduce(self, name: str, version: str, reference: ScoredRows, classes: int) -> None:
@@ -90,7 +94,9 @@ class Monitor:
 
     def _sum_levels(self) -> None:
         """What all replicas hold now; one that is no longer heard of holds nothing."""
-        oldest = time.monotonic() - FRESH_S
+        now = time.monotonic()
+        oldest = now - FRESH_S
+        self._last = {s: last for s, last in self._last.items() if now - last[1] < REMEMBERED_S}
         self._levels = {s: levels for s, levels in self._levels.items() if levels.at > oldest}
         self._forget(*(spec for spec in BY_NAME.values() if spec.each_replica))
         for levels in self._levels.values():

@@ -45,26 +45,27 @@ class Reporter:
         self._periodic.start()
 
     async def stop(self) -> None:
-        """Stop the clock and hand over what is left; last comes a delta without gauges."""
+        """Stop the clock, hand over what is left, and then an empty delta: it is the last."""
         await self._periodic.stop()
-        await self.flush(last=True)
+        if await self.flush():
+            await self._hand_over(Tally())
 
-    async def flush(self, last: bool = False) -> bool:
-        """Hand over what has been counted; false if the Monitor could not be reached.
-
-        ``last``: hand over a delta even where nothing was counted, since it ends what the replica
-        holds: with gauges that were not said again the replica has none.
-        """
+    async def flush(self) -> bool:
+        """Hand over what has been counted by now; false if the Monitor could not be reached."""
         async with self._lock:
-            while self._pending is not None or self._tally or last:
-                if self._pending is None:
-                    last = False
-                    self._pending = self._tally.take()
-                    self._number += 1
-                if not await self._deliver(self._pending):
-                    return False
-                self._pending = None
-            return True
+            if self._pending is not None and not await self._hand_over(self._pending):
+                return False
+            return not self._tally or await self._hand_over(self._tally.take())
+
+    async def _hand_over(self, delta: Tally) -> bool:
+        """One delta, which stays pending, with its number, until it has arrived."""
+        if self._pending is not delta:
+            self._pending = delta
+            self._number += 1
+        if not await self._deliver(delta):
+            return False
+        self._pending = None
+        return True
 
     async def _deliver(self, delta: Tally) -> bool:
         try:

@@ -88,18 +88,20 @@ class ServedModel:
         return await self._batcher.submit(images, alpha, deadline)
 
 
-def load(path: Path, runtime: Runtime, note: Note) -> ServedModel:
+def load(path: Path, runtime: Runtime, note: Note, *, watch: bool = True) -> ServedModel:
     """Read, verify, warm and test a bundle; slow, so called in a thread.
 
-    Raises ``BundleError`` where the bundle cannot be trusted or does not pass.
+    ``watch``: it is to remember scores, and to tell the seconds of the gate apart. Raises
+    ``BundleError`` where the bundle cannot be trusted or does not pass.
     """
     bundle = Bundle.load(path)
     predictor = Predictor(bundle, runtime.device, compiled=runtime.compiled)
     self_test(predictor, runtime.max_batch_size)
-    name, watched = ModelName(name=bundle.name, version=bundle.version), Watched(predictor)
+    name = ModelName(name=bundle.name, version=bundle.version)
+    watched = Watched(predictor) if watch else None
 
     def on_batch(images: int, seconds: float) -> None:
-        note(images, seconds, watched.take_gate_s())
+        note(images, seconds, 0.0 if watched is None else watched.take_gate_s())
 
     return ServedModel(predictor, name, runtime, on_batch, watched)
 
@@ -158,7 +160,9 @@ class Models:
     """What a replica serves, by name; the first one answers requests that name none."""
 
     def __init__(self, served: Sequence[ServedModel]) -> None:
-        self._served = {model.name.name: model for model in served}
+        self._served: dict[str, ServedModel] = {}
+        for model in served:
+            self.put(model)
         self.shadows: dict[str, Shadow] = {}
 
     def __iter__(self) -> Iterator[ServedModel]:
@@ -185,6 +189,8 @@ class Models:
 
     def put(self, model: ServedModel) -> None:
         """Take the place of the model of that name: one assignment, between two requests."""
+        if model.watched is not None:
+            model.watched.begin()
         self._served[model.name.name] = model
 
     def waiting(self) -> int:

@@ -48,8 +48,8 @@ def in_haproxy(template: str, admitted: str) -> str:
     return template
 
 
-def refused() -> int:
-    """How many HAProxy has refused since it started; 0 where there is none."""
+def refused() -> int | None:
+    """How many HAProxy has refused since it started; None where there is none, or no answer."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asked:
             asked.settimeout(1)
@@ -57,7 +57,7 @@ def refused() -> int:
             asked.sendall(b"show stat -1 1 -1\n")
             text = b"".join(iter(lambda: asked.recv(65536), b"")).decode()
     except (OSError, KeyError, UnicodeDecodeError):
-        return 0
+        return None
     rows = csv.DictReader(io.StringIO(text.removeprefix("# ")))
     fronts = ("http_frontend", "grpc_frontend")
     return sum(int(row["dreq"] or 0) for row in rows if row["pxname"] in fronts)

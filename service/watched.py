@@ -19,7 +19,7 @@ MOST_ROWS = 500
 
 
 class Watched:
-    """Answers as its predictor does, in the thread of forward passes, and keeps the scores.
+    """Answers as its predictor does, in the thread of forward passes; keeps scores once begun.
 
     ``reference``: the rows that the predictor's own images are ranked among.
     """
@@ -30,6 +30,7 @@ class Watched:
         self.reference = held_out_rows(predictor.bundle.calibration)
         self._most_rows = most_rows
         self._lock = threading.Lock()
+        self._begun = False
         self._parts: list[ScoredRows] = []
         self._rows, self._skipped, self._gate_s = 0, 0, 0.0
 
@@ -39,8 +40,13 @@ class Watched:
         began = time.perf_counter()
         verdicts = self._predictor.verdicts(scores, alphas)
         self._gate_s += time.perf_counter() - began
-        self._keep(_rows(scores, verdicts))
+        if self._begun:
+            self._keep(_rows(scores, verdicts))
         return verdicts
+
+    def begin(self) -> None:
+        """Keep scores from now on: those of a shadow, or of a self-test, are nobody's answers."""
+        self._begun = True
 
     def take_gate_s(self) -> float:
         """Seconds that the gate took since this was asked last."""
@@ -56,11 +62,6 @@ class Watched:
             taken, skipped = self._parts, self._skipped
             self._parts, self._rows, self._skipped = [], 0, 0
         return joined(taken or [self.reference[:0]]), skipped
-
-    def skip(self, images: int) -> None:
-        """Count images that were taken but could not be looked at."""
-        with self._lock:
-            self._skipped += images
 
     def _keep(self, rows: ScoredRows) -> None:
         with self._lock:

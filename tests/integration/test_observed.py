@@ -25,8 +25,8 @@ from train.data import open_data
 pytestmark = pytest.mark.integration
 
 CLEAN, CHANGED, WITHIN = 120, 120, 100
-#: One false alarm in 10,000 images.
-BUDGET = {"drift_days": 1.0, "drift_rate": 10_000 / 86_400}
+#: One false alarm in a million images: by chance once in some thousand runs.
+BUDGET = {"drift_days": 1.0, "drift_rate": 1e6 / 86_400}
 #: A metric or a recorded series with its labels, in an expression.
 SELECTOR = re.compile(r"\b(?:up|oodgate_\w+|\w+:oodgate_\w+:\w+)\b(?:\{[^}]*\})?")
 NEEDS_A_GPU = ("GPU memory",)
@@ -115,8 +115,8 @@ def test_a_killed_replica_takes_its_last_second_at_most(
     with Traffic(ports, asked, versions, threads=4, rate=RATE) as traffic:
         service.wait_until(lambda: traffic.snapshot().total > 3 * RATE, "there is traffic")
         strike(service, traffic, "replica", 2)
-    # one of two replicas reports a second after its last report, or a little later
-    last = round(2 * RATE)
+    # one of two replicas, its last second, and as much again for a busy machine
+    last = round(2 * RATE / 2)
     found = totals("kill", versions[0].name, before, _settled(service), traffic.counts, last)
     assert found.faults == []
 

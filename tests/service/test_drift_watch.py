@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import time
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +16,7 @@ from calibration.arrays import FloatArray
 from calibration.drift import AlarmBudget, DriftTest
 from calibration.scored_rows import ScoredRows
 from service import drift_watch, metrics
+from service.drift_sight import Sight
 from service.drift_watch import DriftWatch, DriftWatches
 from service.monitor import Monitor
 from service.tally import Tally
@@ -49,6 +53,9 @@ def watch() -> DriftWatch:
 class Clock:
     def __init__(self) -> None:
         self.now = 1000.0
+
+    def time(self) -> float:
+        return self.now
 
     def monotonic(self) -> float:
         return self.now
@@ -138,6 +145,18 @@ def test_an_alarm_is_a_line_of_log_but_not_each_one(
     assert len(caplog.messages) == 2
 
 
+def sight(model: tuple[str, str], images: int, number: int = 1, **changes: Any) -> Sight:
+    plain = Sight(
+        source="a",
+        number=number,
+        name=model[0],
+        version=model[1],
+        rows=rows(normal(1, images)),
+        skipped=0,
+    )
+    return replace(plain, **changes)
+
+
 def told(watches: DriftWatches, spec: metrics.Spec) -> dict[tuple[str, ...], float]:
     return {k[1]: v for k, v in watches.told().values.items() if k[0] == spec.name}
 
@@ -147,36 +166,68 @@ def test_the_version_that_came_last_is_told_until_it_is_heard_of_no_more(clock: 
     old, new = ("digits", "1"), ("digits", "2")
     for model in (old, new):
         watches.introduce(model, REFERENCE, CLASSES)
-    watch = watches.heard(old)
-    assert watch is not None
-    watch.add(rows(normal(1, 77)))
+    watches.observe(sight(old, 77))
     assert told(watches, metrics.WINDOW_IMAGES) == {("digits",): 0}
     clock.now += drift_watch.FRESH_S + 1
-    watches.heard(old)  # rolled back
+    watches.observe(sight(old, 0, 2))  # rolled back
     assert told(watches, metrics.WINDOW_IMAGES) == {("digits",): 77}
     clock.now += drift_watch.FRESH_S + 1
     assert told(watches, metrics.WINDOW_IMAGES) == {}
-    assert watches.heard(old) is watch
+    assert watches.observe(sight(old, 0, 3)) is not None
+    assert told(watches, metrics.WINDOW_IMAGES) == {("digits",): 77}
     clock.now += drift_watch.KEPT_S + 1
-    assert told(watches, metrics.WINDOW_IMAGES) == {}
-    assert watches.heard(old) is None
+    watches.introduce(new, REFERENCE, CLASSES)  # what is old goes, though nobody has asked
+    assert watches.observe(sight(old, 0, 4)) is None
 
 
 def test_a_model_that_is_introduced_twice_goes_on(clock: Clock) -> None:
     """Two replicas both find that the Monitor does not know it."""
     watches, model = DriftWatches(BUDGET), ("digits", "1")
     watches.introduce(model, REFERENCE, CLASSES)
-    watch = watches.heard(model)
+    watches.observe(sight(model, 77))
     watches.introduce(model, REFERENCE, CLASSES)
-    assert watches.heard(model) is watch
+    assert told(watches, metrics.WINDOW_IMAGES) == {("digits",): 77}
+
+
+def test_a_sight_that_arrives_twice_is_looked_at_once() -> None:
+    watches, model = DriftWatches(BUDGET), ("digits", "1")
+    watches.introduce(model, REFERENCE, CLASSES)
+    found = [
+        watches.observe(sight(model, 50, number, source=source, skipped=3))
+        for source, number in (("a", 1), ("a", 1), ("b", 1), ("a", 2), ("a", 1))
+    ]
+    counted = [tally is not None and bool(tally) for tally in found]
+    assert counted == [True, False, True, True, False]
+    assert told(watches, metrics.WINDOW_IMAGES) == {("digits",): 150}
+
+
+def test_the_last_alarm_is_told_once_there_was_one() -> None:
+    watches, model = DriftWatches(BUDGET), ("digits", "1")
+    watches.introduce(model, REFERENCE, CLASSES)
+    watches.observe(sight(model, 50))
+    assert told(watches, metrics.DRIFT_LAST_ALARM) == {}
+    before = time.time()
+    watches.observe(sight(model, 0, 2, rows=rows(normal(1, 100, 4.0))))
+    assert before <= told(watches, metrics.DRIFT_LAST_ALARM)["digits",] <= time.time()
+
+
+def test_a_model_whose_reference_has_no_finite_score_is_not_tested() -> None:
+    watches, model = DriftWatches(BUDGET), ("digits", "1")
+    watches.introduce(model, rows(np.full(100, np.nan)), CLASSES)
+    counted = watches.observe(sight(model, 50, skipped=3))
+    assert counted is not None
+    assert counted.values[metrics.DRIFT_SKIPPED.name, ("digits",)] == 53
+    assert counted.values[metrics.DRIFT_IMAGES.name, ("digits",)] == 0
+    assert told(watches, metrics.DRIFT_SCORE) == {}
 
 
 def test_the_monitor_exposes_drift_beside_its_totals() -> None:
     async def run() -> tuple[bool, bool, str]:
         monitor, some = Monitor(BUDGET), rows(normal(1, 300, 4.0))
-        unknown = await monitor.observe("digits", "1", some, 2)
+        seen = sight(("digits", "1"), 0, rows=some, skipped=2)
+        unknown = await monitor.observe(seen)
         await monitor.introduce("digits", "1", REFERENCE, CLASSES)
-        known = await monitor.observe("digits", "1", some, 2)
+        known = await monitor.observe(seen)
         tally = Tally()
         tally.count(metrics.SHED, by=5)
         await monitor.record("a", 1, tally)

@@ -131,6 +131,37 @@ def test_a_replica_that_stops_holds_nothing_from_then_on() -> None:
     assert asyncio.run(run()) == [7, None]
 
 
+def test_levels_stay_while_requests_are_counted_and_there_is_one_delta_a_period() -> None:
+    """Something is always counted meanwhile, as under load."""
+    keeper, tally, sent = Monitor(), Tally(), 0
+
+    def standing() -> Tally:
+        found = Tally()
+        found.count(metrics.QUEUE_IMAGES, by=57)
+        return found
+
+    async def send(source: str, number: int, delta: Tally) -> None:
+        nonlocal sent
+        sent += 1
+        tally.count(metrics.SHED)
+        await keeper.record(source, number, delta)
+
+    async def run() -> list[dict[Any, float]]:
+        reporter = Reporter(tally, send, standing=standing, period_s=3600)
+        reporter.start()
+        await asyncio.sleep(0.01)
+        first = _samples((await keeper.exposition())[0])
+        assert sent == 1
+        await reporter.flush()  # nothing of the standing values in it
+        second = _samples((await keeper.exposition())[0])
+        await reporter.stop()
+        return [first, second, _samples((await keeper.exposition())[0])]
+
+    found = asyncio.run(run())
+    assert [samples.get(("oodgate_queue_images", ())) for samples in found] == [57, 57, None]
+    assert found[-1]["oodgate_shed_total", ()] == 2  # while the last but one was on its way
+
+
 def test_a_gauge_is_set_and_a_counter_is_visible_at_zero() -> None:
     first, second = Tally(), Tally()
     first.count(metrics.SHED, by=0)

@@ -149,8 +149,8 @@ def _wait_for(service: Service, model: str, images: int) -> None:
 
 
 def _outcome(service: Service, prometheus: Prometheus, stream: Stream) -> Outcome:
-    after = {name: int(images) for name, images in _LINE.findall(service.text())}
-    first = after.get(stream.name)
+    lines = reversed(_LINE.findall(service.text()))  # so that the first of each stream stays
+    first = {name: int(images) for name, images in lines}.get(stream.name)
     return Outcome(
         stream=stream.name,
         clean=len(stream.clean),

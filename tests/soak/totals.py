@@ -11,6 +11,9 @@ from typing import Any
 from tests.soak.faces import Fate
 from tests.soak.traffic import Counts
 
+#: What is expected, and the counters (name, labels) whose sum it is.
+Watched = tuple[int, list[tuple[str, dict[str, str]]]]
+
 _SAMPLE = re.compile(r"(\w+)(?:\{(.*)\})?")
 _LABEL = re.compile(r'(\w+)="([^"]*)"')
 
@@ -19,8 +22,8 @@ _LABEL = re.compile(r'(\w+)="([^"]*)"')
 class Totals:
     """Growth of each counter, and what it had to be by the clients' own count.
 
-    ``replicas`` lists which were stopped or killed meanwhile; ``at_most`` is by how much a counter
-    may fall short: 0, or what a killed replica answered in its last second.
+    ``at_most`` is by how much a counter may fall short: 0, or what a killed replica answered in its
+    last second.
     """
 
     what: str
@@ -59,33 +62,53 @@ def totals(
 ) -> Totals:
     """Of one image a request, all to ``model``, between two looks at the metrics."""
     growth = {name: after[name] - before.get(name, 0.0) for name in after}
-    answered: Counter[str] = Counter()
+    answered = Counter[str]()
     for (face, fate, _), n in counts.by.items():
         if fate == Fate.ANSWERED:
             answered[face] += n
-    of_model = {"model": model}
-    names = ("oodgate_decisions_total", "oodgate_predictions_total")
-    expected = dict.fromkeys(names, answered.total())
-    counted = {name: _sum(growth, name, of_model) for name in names}
-    for name in ("oodgate_p_value_count", "oodgate_confidence_count"):
-        expected[name], counted[name] = answered.total(), _sum(growth, name, of_model)
-    for protocol, n in answered.items():
-        labels = {"protocol": protocol, "code": "ok"}
-        name = f"oodgate_requests_total of {protocol}"
-        expected[name], counted[name] = n, _sum(growth, "oodgate_requests_total", labels)
-    looked_at = "oodgate_drift_images_total and _skipped_total"
-    expected[looked_at] = answered.total()
-    counted[looked_at] = sum(
-        _sum(growth, f"oodgate_drift_{name}_total", of_model) for name in ("images", "skipped")
-    )
+    watched = _of_answers(model, answered)
+    if not counts.failures():
+        watched |= _of_requests(answered)
     return Totals(
         what=what,
         at_most=at_most,
         answered=answered.total(),
-        counted=counted,
-        expected=expected,
+        counted={
+            name: sum(_sum(growth, *one) for one in them) for name, (_, them) in watched.items()
+        },
+        expected={name: expected for name, (expected, _) in watched.items()},
         wrong=list(counts.wrong),
     )
+
+
+def _of_answers(model: str, answered: Counter[str]) -> dict[str, Watched]:
+    """Counters that an answer moves and a failed request does not."""
+    labels = {"model": model}
+    alone = ("decisions_total", "predictions_total", "p_value_count", "confidence_count")
+    found: dict[str, Watched] = {
+        name: (answered.total(), [(f"oodgate_{name}", labels)]) for name in alone
+    }
+    for face, n in answered.items():
+        ok = {"protocol": face, "code": "ok"}
+        found[f"requests_total of {face}"] = n, [("oodgate_requests_total", ok)]
+    looked_at = [(f"oodgate_drift_{name}_total", labels) for name in ("images", "skipped")]
+    found["drift_images_total and drift_skipped_total"] = answered.total(), looked_at
+    return found
+
+
+def _of_requests(answered: Counter[str]) -> dict[str, Watched]:
+    """Counters that any request may move: to be compared where none has failed."""
+    found: dict[str, Watched] = {
+        "batch_images_sum": (answered.total(), [("oodgate_batch_images_sum", {})])
+    }
+    for face, n in answered.items():
+        labels = {"protocol": face}
+        found[f"request_seconds_count of {face}"] = n, [("oodgate_request_seconds_count", labels)]
+    for stage in ("decode", "queue"):
+        labels = {"stage": stage}
+        seconds = [("oodgate_stage_seconds_count", labels)]
+        found[f"stage_seconds_count of {stage}"] = answered.total(), seconds
+    return found
 
 
 def _sum(samples: Mapping[str, float], name: str, labels: Mapping[str, str]) -> int:
