@@ -150,28 +150,33 @@ def peers(plan: Plan) -> Iterator[Figure]:
 
 def batching(plan: Plan) -> Iterator[Figure]:
     """Adaptive batching against none."""
-    with ExitStack() as runs:
-        sides = [_started(plan, runs, "ours"), _started(plan, runs, "ours, no batches", UNBATCHED)]
-        found = plan.rounds({way.name: _rate(plan, way, BATCHING_CALLERS) for way in sides})
-    yield _ratio(
+    yield _with_and_without(
+        plan,
         f"batching over none, {BATCHING_CALLERS} callers",
-        found,
-        (sides[0].name, sides[1].name),
+        ("ours", "ours, no batches"),
+        UNBATCHED,
         Goal(asked=1.5, aim=3),
     )
 
 
 def monitoring(plan: Plan) -> Iterator[Figure]:
     """Counting, reporting and the test of drift against none of them."""
-    with ExitStack() as runs:
-        sides = [_started(plan, runs, "monitored"), _started(plan, runs, "unmonitored", UNWATCHED)]
-        found = plan.rounds({way.name: _rate(plan, way, BATCHING_CALLERS) for way in sides})
-    yield _ratio(
+    yield _with_and_without(
+        plan,
         f"monitored over not, {BATCHING_CALLERS} callers",
-        found,
-        (sides[0].name, sides[1].name),
+        ("monitored", "unmonitored"),
+        UNWATCHED,
         Goal(asked=0.97, aim=1.0),
     )
+
+
+def _with_and_without(
+    plan: Plan, title: str, names: tuple[str, str], without: Mapping[str, Any], goal: Goal
+) -> Figure:
+    with ExitStack() as runs:
+        sides = [_started(plan, runs, names[0]), _started(plan, runs, names[1], without)]
+        found = plan.rounds({way.name: _rate(plan, way, BATCHING_CALLERS) for way in sides})
+    return _ratio(title, found, names, goal)
 
 
 def overload(plan: Plan) -> Iterator[Figure]:
