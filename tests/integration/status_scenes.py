@@ -16,7 +16,9 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from email.utils import formatdate
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -79,6 +81,12 @@ def drift(
         tally.count(metrics.WINDOW_DISTANCE, model, statistic, by=float(min(1, effect * chance)))
 
 
+def alarmed(tally: Tally, model: str, count: int, last: float) -> None:
+    """What the Monitor says of so many alarms, the last one then (seconds since 1970)."""
+    tally.count(metrics.DRIFT_ALARMS, model, by=count)
+    tally.count(metrics.DRIFT_LAST_ALARM, model, by=last)
+
+
 def requests(tally: Tally, protocol: str, seconds: Iterable[float], **failed: int) -> None:
     """Good requests by their duration, and failed ones by their code."""
     for s in seconds:
@@ -108,8 +116,11 @@ def drift_in_sight() -> Tally:
 
 
 @contextmanager
-def serving(*answers: Answer) -> Iterator[str]:
-    """The application, locked, whose ``/metrics`` gives one answer after the other."""
+def serving(*answers: Answer, clock: float | None = None) -> Iterator[str]:
+    """The application, locked, whose ``/metrics`` gives one answer after the other.
+
+    ``clock``: the time that all of its answers bear, in seconds since 1970; None: the time it is.
+    """
     texts = [a if isinstance(a, str | None) else exposition(a, "")[0].decode() for a in answers]
     asked = iter(texts[:-1])
 
@@ -122,7 +133,10 @@ def serving(*answers: Answer) -> Iterator[str]:
     at = bench()
     app = create_app(at.engine, replace(at.doors, keys=_locked()), told, at.statistics)
     (port,) = free_ports(1)
-    server = uvicorn.Server(uvicorn.Config(app, "127.0.0.1", port, log_level="error"))
+    dated: dict[str, Any] = {}
+    if clock is not None:
+        dated = {"date_header": False, "headers": [("Date", formatdate(clock, usegmt=True))]}
+    server = uvicorn.Server(uvicorn.Config(app, "127.0.0.1", port, log_level="error", **dated))
     thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
     thread.start()
     deadline = time.monotonic() + 60

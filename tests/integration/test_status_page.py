@@ -5,6 +5,8 @@ from __future__ import annotations
 import html
 import json
 import re
+import time
+from email.utils import formatdate
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from service import metrics, status_page
 from service.exposition import exposition
 from service.tally import Tally
 from tests.integration.status_scenes import (
+    alarmed,
     drift,
     drift_in_sight,
     images,
@@ -34,6 +37,8 @@ pytestmark = pytest.mark.integration
 TAIL = 0.01 / 10 / 2
 #: Reference images and images seen; few, many, and numbers that ten does not divide.
 SIZES = [(5000, 6218), (215, 400), (99, 100), (20, 300), (7, 100), (1000, 20_000)]
+#: What the service's clock says, in seconds since 1970: years before the browser's.
+NOW = 1_600_000_000
 #: More images than terms that the page adds up.
 MANY = (4999, 2_000_000)
 
@@ -90,11 +95,11 @@ def exact_band(n: int, m: int) -> tuple[list[int], list[int]]:
 #: Runs behind the page's own script; ``scene`` shows one text of metrics after the other.
 _HARNESS = """
 const found = {};
-function scene(texts, hash) {
-  for (const map of [grown, versions, swaps, alarms]) map.clear();
+function scene(texts, hash, date = INPUT.date) {
+  for (const map of [grown, versions, swaps]) map.clear();
   latest = null;
   location.hash = hash;
-  for (const text of texts) take(parsed(text));
+  for (const text of texts) take(parsed(text), date);
   show();
   return document.querySelector("header").outerHTML + document.querySelector("main").outerHTML;
 }
@@ -104,6 +109,7 @@ found.durations = INPUT.durations.map(duration);
 found.scenes = {};
 for (const [name, [texts, hash]] of Object.entries(INPUT.scenes))
   found.scenes[name] = scene(texts, hash);
+found.undated = scene([INPUT.undated], "", null);
 scene(INPUT.scenes.version_all[0], "#span=all");
 $("span").value = "recent";
 $("span").dispatchEvent(new Event("change"));
@@ -121,10 +127,21 @@ setTimeout(() => {
 """
 
 
-def _drifting(alarms: int, window: int = 1000) -> Tally:
-    tally = model()
+def _drifting(
+    alarms: int = 0, ago: float = 10, window: int = 1000, version: str = "v1", now: float = NOW
+) -> Tally:
+    """``ago``: seconds since the last alarm."""
+    tally = model(version)
     drift(tally, "digits", 4.0, window, {"ladj_2": 1.0, "score": 3.14, "entropy": 2.0, "x": 1.5})
-    tally.count(metrics.DRIFT_ALARMS, "digits", by=alarms)
+    if alarms:
+        alarmed(tally, "digits", alarms, now - ago)
+    return tally
+
+
+def _unmeasured(alarms: int, ago: float) -> Tally:
+    """A service that no longer tells how far the next alarm is."""
+    tally = model()
+    alarmed(tally, "digits", alarms, NOW - ago)
     return tally
 
 
@@ -145,12 +162,20 @@ SCENES = {
     "unknown_model": ([_two()], "model=gone"),
     "no_reference": ([model(reference=0)], ""),
     "no_image": ([model(count=0)], ""),
-    "no_alarm": ([_drifting(0)], ""),
-    "small_window": ([_drifting(0, window=99)], ""),
-    "alarm_before": ([_drifting(1), _drifting(1)], ""),
-    "alarm_before_recent": ([_drifting(1), _drifting(1)], "span=recent"),
-    "alarm_now": ([_drifting(1), _drifting(2)], ""),
-    "alarm_now_recent": ([_drifting(1), _drifting(3)], "span=recent"),
+    "no_alarm": ([_drifting()], ""),
+    "small_window": ([_drifting(window=99)], ""),
+    "alarm_10_s": ([_drifting(1, 10)], ""),
+    "alarm_59_min": ([_drifting(2, 59 * 60)], ""),
+    "alarm_61_min": ([_drifting(2, 61 * 60)], ""),
+    "alarm_3_h": ([_drifting(2, 3 * 3600)], ""),
+    "alarm_to_come": ([_drifting(1, -5)], ""),
+    "recent": ([_drifting(1, 7000), _drifting(3, 10)], "span=recent"),
+    "recent_one": ([_drifting(1, 7000), _drifting(2, 10)], "span=recent"),
+    "recent_none": ([_drifting(1, 10)] * 2, "span=recent"),
+    "recent_old": ([_drifting(1, 3 * 3600)] * 2, "span=recent"),
+    "recent_swap": ([_drifting(1, 600), _drifting(2, 10, version="v2")], "span=recent"),
+    "unmeasured_10_s": ([_unmeasured(1, 10)], ""),
+    "unmeasured_3_h": ([_unmeasured(1, 3 * 3600)], ""),
 }
 
 
@@ -159,6 +184,8 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What the page's own functions make of all of the above, in one start of Chromium."""
     given = {
         "sizes": [*SIZES, MANY],
+        "date": formatdate(NOW, usegmt=True),
+        "undated": told(_drifting(1, 600, now=time.time())),
         "durations": [0.9996, 0.9994, 0.0009996, 0.5, 0.0123456, 12.345, 1234.5, None],
         "scenes": {k: ([told(t) for t in tallies], f"#{h}") for k, (tallies, h) in SCENES.items()},
     }
@@ -241,20 +268,53 @@ def test_what_is_chosen_stands_in_the_address(found: dict[str, Any]) -> None:
     assert note.startswith("350 images")
 
 
-def test_drift_is_an_alarm_or_the_way_to_one(found: dict[str, Any]) -> None:
+WAY = f"{100 * 4 / np.log(30 * 86_400 * 100):.1f}% of the way to"
+CHANGED = "the images have changed"
+
+
+def test_without_an_alarm_the_way_to_one_is_shown(found: dict[str, Any]) -> None:
     scenes = found["scenes"]
-    way = f"{100 * 4 / np.log(30 * 86_400 * 100):.1f}% of the way to"
     assert text_of(scenes["no_alarm"], "drift") == "no alarm"
-    assert text_of(scenes["no_alarm"], "drift-note") == f"{way} an alarm"
+    assert text_of(scenes["no_alarm"], "drift-note") == f"{WAY} an alarm"
     assert numbers_of(scenes["no_alarm"], "aria-valuenow") == [pytest.approx(20.6, abs=0.1)]
-    for alarm in ("alarm_before", "alarm_now", "alarm_now_recent"):
-        assert text_of(scenes[alarm], "drift") == "the images have changed"
-    notes = {name: text_of(scene, "drift-note") for name, scene in scenes.items()}
-    end = f"; {way} the next alarm"
-    assert notes["alarm_before"] == f"1 alarm since the start, none while this page was open{end}"
-    assert notes["alarm_now"] == f"2 alarms since the start, the last one 0 s ago{end}"
-    assert notes["alarm_now_recent"] == f"2 alarms, the last one 0 s ago{end}"
-    assert text_of(scenes["alarm_before_recent"], "drift") == "no alarm"
+
+
+@pytest.mark.parametrize(
+    ("scene", "headline", "note"),
+    [
+        ("alarm_10_s", CHANGED, "1 alarm since the start, 10 s ago"),
+        ("alarm_59_min", CHANGED, "2 alarms since the start, the last one 59 min ago"),
+        ("alarm_61_min", "no alarm", "2 alarms since the start, the last one 61 min ago"),
+        ("alarm_3_h", "no alarm", "2 alarms since the start, the last one 3 h ago"),
+        ("alarm_to_come", CHANGED, "1 alarm since the start, 0 s ago"),
+        ("recent", CHANGED, "2 alarms since this page was opened, the last one 10 s ago"),
+        ("recent_one", CHANGED, "1 alarm since this page was opened, 10 s ago"),
+        ("recent_none", CHANGED, "0 alarms since this page was opened, the last one 10 s ago"),
+        ("recent_old", "no alarm", "0 alarms since this page was opened, the last one 3 h ago"),
+        ("recent_swap", CHANGED, "0 alarms since version v2 took over, the last one 10 s ago"),
+    ],
+)
+def test_the_images_have_changed_for_an_hour_after_an_alarm(
+    scene: str, headline: str, note: str, found: dict[str, Any]
+) -> None:
+    assert text_of(found["scenes"][scene], "drift") == headline
+    assert text_of(found["scenes"][scene], "drift-note") == f"{note}; {WAY} the next alarm"
+
+
+def test_an_old_alarm_measures_nothing(found: dict[str, Any]) -> None:
+    scenes = found["scenes"]
+    assert text_of(scenes["unmeasured_10_s"], "drift") == CHANGED
+    assert text_of(scenes["unmeasured_3_h"], "drift") == "not measured"
+    assert text_of(scenes["unmeasured_3_h"], "drift-note") == "1 alarm since the start, 3 h ago"
+
+
+def test_an_answer_without_a_date_is_read_by_the_clock_of_the_browser(
+    found: dict[str, Any],
+) -> None:
+    assert text_of(found["undated"], "drift") == CHANGED
+    assert re.match(
+        "1 alarm since the start, 1[01] min ago; ", text_of(found["undated"], "drift-note")
+    )
 
 
 def test_what_moved_most_is_listed_from_100_images_on(found: dict[str, Any]) -> None:
@@ -327,7 +387,7 @@ def _begun(count: int, errors: int, alarms: int, **seconds: list[float]) -> Tall
     tally.merge(model("w1", 0, name="other"))
     images(tally, "other", steps(count))
     drift(tally, "other", 1.0, 50, {})
-    tally.count(metrics.DRIFT_ALARMS, "other", by=alarms)
+    alarmed(tally, "other", alarms, NOW - 40 * 60)
     requests(tally, "http", seconds.get("http", [0.02]), bad_image=errors)
     if "grpc" in seconds:
         requests(tally, "grpc", seconds["grpc"])
@@ -346,7 +406,7 @@ def test_counts_since_the_page_was_opened_survive_a_restart_of_the_monitor(tmp_p
         restarted,
         later,
     ]
-    with serving(*answers) as url:
+    with serving(*answers, clock=NOW) as url:
         shown = seen(f"{url}#model=other&span=recent", tmp_path, polls=len(answers))
     page = shown.page
     assert shown.console == []
@@ -359,8 +419,9 @@ def test_counts_since_the_page_was_opened_survive_a_restart_of_the_monitor(tmp_p
     assert words_of(page, "protocol-grpc")[:3] == ["grpc", "10", "0"]
     # 6 of 7 good ones took 3 s, in the bucket from 2.5 to 5 s
     assert words_of(page, "protocol-http")[3] == f"{2.5 + 2.5 * (3.5 - 1) / 6:.2f} s"
+    assert text_of(page, "drift") == CHANGED
     note = text_of(page, "drift-note")
-    assert re.match(r"2 alarms, the last one 2 s ago; ", note), note
+    assert note.startswith("2 alarms since this page was opened, the last one 40 min ago; ")
 
 
 @pytest.mark.parametrize(

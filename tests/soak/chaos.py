@@ -67,8 +67,12 @@ class Blow:
 def strike(service: Service, traffic: Traffic, part: str, replicas: int) -> Blow:
     """Kill one process that plays ``part`` and wait until the service is back."""
     before = traffic.snapshot()
+    count = replicas if part == "replica" else 1
+    # after a reload an old HAProxy stays until its last connection ends: it is no part any more
+    service.wait_until(
+        lambda: len(named(service.process.pid, part)) == count, f"{count} are the {part}"
+    )
     victims = named(service.process.pid, part)
-    assert victims, f"no process is the {part}"
     began = time.monotonic()
     os.kill(victims[0].pid, signal.SIGKILL)
     service.wait_until(lambda: not processes.alive(victims[0]), f"the {part} has gone")
