@@ -39,6 +39,9 @@ TAIL = 0.01 / 10 / 2
 SIZES = [(5000, 6218), (215, 400), (99, 100), (20, 300), (7, 100), (1000, 20_000)]
 #: What the service's clock says, in seconds since 1970: years before the browser's.
 NOW = 1_600_000_000
+CHANGED = "the images have changed"
+#: A score of 4 and a budget of one alarm in 30 days at 100 images/s.
+WAY = f"{100 * 4 / np.log(30 * 86_400 * 100):.1f}% of the way to"
 #: More images than terms that the page adds up.
 MANY = (4999, 2_000_000)
 
@@ -268,10 +271,6 @@ def test_what_is_chosen_stands_in_the_address(found: dict[str, Any]) -> None:
     assert note.startswith("350 images")
 
 
-WAY = f"{100 * 4 / np.log(30 * 86_400 * 100):.1f}% of the way to"
-CHANGED = "the images have changed"
-
-
 def test_without_an_alarm_the_way_to_one_is_shown(found: dict[str, Any]) -> None:
     scenes = found["scenes"]
     assert text_of(scenes["no_alarm"], "drift") == "no alarm"
@@ -311,10 +310,9 @@ def test_an_old_alarm_measures_nothing(found: dict[str, Any]) -> None:
 def test_an_answer_without_a_date_is_read_by_the_clock_of_the_browser(
     found: dict[str, Any],
 ) -> None:
+    note = text_of(found["undated"], "drift-note")
     assert text_of(found["undated"], "drift") == CHANGED
-    assert re.match(
-        "1 alarm since the start, 1[01] min ago; ", text_of(found["undated"], "drift-note")
-    )
+    assert re.match(r"1 alarm since the start, 1[01] min ago; ", note), note
 
 
 def test_what_moved_most_is_listed_from_100_images_on(found: dict[str, Any]) -> None:
