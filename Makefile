@@ -61,7 +61,7 @@ bench-gate: setup ## realised rates, promise and cost of the gate; BUNDLE=fashio
 	@test -n '$(BUNDLE)' -a -n '$(TEST)' || { echo 'make bench-gate: expected BUNDLE=NAME TEST=DATA, labelled images that the model has not seen'; exit 1; }
 	$(BIN)/python -m tests.bench.gate '$(BUNDLE)' '$(TEST)'
 
-bench-drift: setup ## false alarms and delays of the drift test, on simulated streams; ten minutes
+bench-drift: setup ## false alarms and delays of the drift test, on simulated streams; a quarter of an hour
 	$(BIN)/python -m tests.bench.drift
 
 bench-service: setup ## serving against the Predictor alone and other servers; TEST=.../fashion_mnist/test.parquet
