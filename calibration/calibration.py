@@ -199,12 +199,18 @@ class Calibration:
             unusual=self.reference.unusual(self.combined.names, values, normal),
         )
 
-    def _ranking(self) -> Ranking:
+    def held_out(self) -> tuple[FloatArray, FloatArray, dict[str, FloatArray]]:
+        """``logits`` (n, K), ``log_prob`` (n,) and statistics of the rows that images are ranked
+        among, in the order of the table; as ``scores`` takes them."""
         cal = rows_of(self.table, "cal")
-        logits, (labels, known) = logits_of(self.table)[cal], labels_of(self.table)
         named = {name: values[cal] for name, values in statistics_of(self.table).items()}
-        scores = self.scores(logits, floats_of(self.table, LOG_PROB)[cal], named)
-        truth = np.where(known, labels, -1)[cal]
+        return logits_of(self.table)[cal], floats_of(self.table, LOG_PROB)[cal], named
+
+    def _ranking(self) -> Ranking:
+        logits, log_prob, named = self.held_out()
+        scores = self.scores(logits, log_prob, named)
+        labels, known = labels_of(self.table)
+        truth = np.where(known, labels, -1)[rows_of(self.table, "cal")]
         predicted = self.posterior(logits).argmax(axis=1)
         return ranking(self.mode, scores, predicted, truth, self.classes, self.delta)
 

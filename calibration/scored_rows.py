@@ -10,8 +10,6 @@ import numpy as np
 from calibration.arrays import FloatArray, IntArray
 from calibration.calibration import Calibration, top_class
 from calibration.combined_score import LOG_PROB
-from calibration.posterior import rows_of
-from calibration.table import floats_of, logits_of, statistics_of
 
 #: The name that S goes by in tables and beside the columns.
 SCORE = "score"
@@ -68,9 +66,6 @@ def joined(parts: list[ScoredRows]) -> ScoredRows:
 
 def held_out_rows(calibration: Calibration) -> ScoredRows:
     """The rows that new images are ranked among."""
-    table = calibration.table
-    cal = rows_of(table, "cal")
-    logits, log_prob = logits_of(table)[cal], floats_of(table, LOG_PROB)[cal]
-    statistics = {name: values[cal] for name, values in statistics_of(table).items()}
+    logits, log_prob, statistics = calibration.held_out()
     scores = calibration.scores(logits, log_prob, statistics)
     return ScoredRows.of(scores, logits, log_prob, statistics)

@@ -87,8 +87,7 @@ class DriftFeed:
     async def _show(self, name: ModelName, shown: _Shown) -> None:
         try:
             async with asyncio.timeout(self._timeout_s):
-                if shown.pending is not None:
-                    await self._deliver(shown)
+                await self._deliver(shown)
                 shown.pending = self._next(name, shown)
                 await self._deliver(shown)
         except Exception as error:  # whatever is wrong with the Monitor is no fault of a request
@@ -107,7 +106,7 @@ class DriftFeed:
         )
 
     async def _deliver(self, shown: _Shown) -> None:
-        """Raises where the pending sight did not arrive."""
+        """What is pending, if anything is; raises where it did not arrive."""
         sight, watched = shown.pending, shown.watched
         if sight is None:
             return

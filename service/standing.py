@@ -14,8 +14,8 @@ from service.tally import Tally
 OUTCOMES = (("accept", "none"), ("abstain", "ambiguous"), ("reject", "atypical_input"))
 
 PROTOCOLS = ("http", "grpc", "oip_http", "oip_grpc")
-#: How requests end that alerts count; other codes appear with their first request.
 _FAILED = (INTERNAL, OVERLOADED, DEADLINE_EXCEEDED, NOT_READY)
+#: How requests end that alerts count; other codes appear with their first request.
 ENDINGS = (OK, *(status.code for status in _FAILED))
 
 

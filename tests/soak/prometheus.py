@@ -133,8 +133,6 @@ def _configured(folder: Path, port: int, alertmanager: int) -> Path:
         (folder / name).write_text(yaml.safe_dump(groups))
     (scrape,) = configuration["scrape_configs"]
     scrape["static_configs"] = [{"targets": [f"127.0.0.1:{port}"]}]
-    for job in (scrape, configuration["alerting"]["alertmanagers"][0]):
-        job.pop("scrape_interval", None)
     configuration["alerting"]["alertmanagers"][0]["static_configs"] = [
         {"targets": [f"127.0.0.1:{alertmanager}"]}
     ]
