@@ -165,6 +165,8 @@ def start_serve(
         raise StartupError(f"the service did not start: {_reason() or error}") from error
     local = "127.0.0.1" if host == "0.0.0.0" else host  # noqa: S104
     _wait_until_ready(local, port, grpc_port, tls, haproxy)
+    if haproxy:
+        _wait_for_haproxy(config.replicas)
 
 
 def _front(host: str, haproxy: bool, tls: Tls | None) -> dict[str, Any]:
@@ -215,6 +217,17 @@ def _wait_until_ready(host: str, port: int, grpc_port: int, tls: Tls | None, hap
         _poll(listening, OSError, deadline)
     else:
         _poll(rpc, grpc.RpcError, deadline)
+
+
+def _wait_for_haproxy(replicas: int) -> None:
+    """Until HAProxy leads to every replica itself: it is replaced whenever it hears of another."""
+
+    def settled() -> None:
+        found = shedding.replicas_behind(APPLICATION)
+        if found < replicas:
+            raise ConnectionError(f"HAProxy leads to {found} of {replicas} replicas")
+
+    _poll(settled, ConnectionError, time.monotonic() + _START_S)
 
 
 def _poll(ask: Callable[[], None], failure: type[Exception], deadline: float) -> None:

@@ -12,6 +12,7 @@ import csv
 import io
 import os
 import socket
+from pathlib import Path
 
 from service.errors import OVERLOADED, OverloadedError
 
@@ -19,6 +20,8 @@ from service.errors import OVERLOADED, OverloadedError
 ADMITTED = "OODGATE_ADMITTED"
 
 _SOCKET = "RAY_SERVE_HAPROXY_SOCKET_PATH"
+#: Kinds of rows that HAProxy's ``show stat`` can be asked for.
+_FRONT_ENDS, _BACK_ENDS = 1, 2
 _HTTP_PLACE = "    # Static routing based on path prefixes"
 _GRPC_PLACE = "    # Route per-app on the `application` metadata"
 
@@ -50,14 +53,36 @@ def in_haproxy(template: str, admitted: str) -> str:
 
 def refused() -> int | None:
     """How many HAProxy has refused since it started; None where there is none, or no answer."""
+    fronts = ("http_frontend", "grpc_frontend")
+    rows = _statistics(_FRONT_ENDS)
+    return None if rows is None else sum(int(r["dreq"] or 0) for r in rows if r["pxname"] in fronts)
+
+
+def replicas_behind(application: str) -> int:
+    """How many replicas HAProxy leads to by HTTP and by gRPC, the fewer; 0 without an answer.
+
+    A HAProxy that has not heard of them yet leads to Serve's own proxy instead, and a new process
+    takes its place when it has: that one knows nothing of what the first has in hand.
+    """
+    backends = [f"{protocol}-{application}" for protocol in ("http", "grpc")]
+    active = {row["pxname"]: int(row["act"] or 0) for row in _statistics(_BACK_ENDS) or ()}
+    return min(active.get(name, 0) for name in backends)
+
+
+def _admin_socket() -> Path:
+    """Of this machine's HAProxy, of which there is one: Serve puts it in a folder of the node's."""
+    named = Path(os.environ[_SOCKET])
+    return next(named.parent.glob(f"*/{named.name}"), named)
+
+
+def _statistics(kind: int) -> list[dict[str, str]] | None:
+    """HAProxy's own, a row for each of a kind; None where there is none, or no answer."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asked:
             asked.settimeout(1)
-            asked.connect(os.environ[_SOCKET])
-            asked.sendall(b"show stat -1 1 -1\n")
+            asked.connect(str(_admin_socket()))
+            asked.sendall(f"show stat -1 {kind} -1\n".encode())
             text = b"".join(iter(lambda: asked.recv(65536), b"")).decode()
     except (OSError, KeyError, UnicodeDecodeError):
         return None
-    rows = csv.DictReader(io.StringIO(text.removeprefix("# ")))
-    fronts = ("http_frontend", "grpc_frontend")
-    return sum(int(row["dreq"] or 0) for row in rows if row["pxname"] in fronts)
+    return list(csv.DictReader(io.StringIO(text.removeprefix("# "))))

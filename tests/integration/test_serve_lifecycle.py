@@ -63,20 +63,20 @@ def narrow_service(start_service: Callable[..., Service]) -> Iterator[Service]:
 BEHIND = bytes(200_000)
 
 
-def _stalled(service: Service, image: bytes) -> socket.socket:
+@contextlib.contextmanager
+def _stalled(service: Service, image: bytes) -> Iterator[socket.socket]:
     """A request whose last byte has not been sent."""
     body = image + BEHIND
     head = "POST /v1/classify HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
-    connection = socket.create_connection(("127.0.0.1", service.port), timeout=180)
-    connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body[:-1])
-    return connection
+    with socket.create_connection(("127.0.0.1", service.port), timeout=180) as connection:
+        connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body[:-1])
+        yield connection
 
 
 def _answer(connection: socket.socket) -> str:
     received = b""
     while chunk := connection.recv(65536):
         received += chunk
-    connection.close()
     return received.decode()
 
 
@@ -84,26 +84,20 @@ def test_overload_then_drain_then_nothing_is_left(
     narrow_service: Service, images: Mapping[str, bytes]
 ) -> None:
     service, image = narrow_service, images["0"]
-    stalled = [_stalled(service, image) for _ in range(3)]
-    service.wait_until(lambda: service.classify(image)[0] == 429, "the places are taken")
-    status, found = service.classify(image)
-    assert (status, found["code"]) == (429, "overloaded")
-    assert service.request("GET", "/healthz")[0] == 200
-    assert service.classify_grpc(image)[0] == grpc.StatusCode.OK  # they have places of their own
-    with _open_streams(service, 3):
-        busy = (grpc.StatusCode.RESOURCE_EXHAUSTED, found["error"])
-        service.wait_until(lambda: service.classify_grpc(image) == busy, "so are these places")
-
-    started = service.descendants()
-    assert started
-    service.process.send_signal(signal.SIGTERM)
-    service.wait_until(lambda: _refuses(service), "new requests are refused")
-    for connection in stalled:
-        connection.sendall(BEHIND[-1:])
-    for connection in stalled:
-        answer = _answer(connection)
-        assert answer.startswith("HTTP/1.1 200"), answer
-        assert json.loads(answer.partition("\r\n\r\n")[2])["class"]["label"]
+    with contextlib.ExitStack() as stack:
+        stalled = [stack.enter_context(_stalled(service, image)) for _ in range(3)]
+        service.wait_until(lambda: service.classify(image)[0] == 429, "the places are taken")
+        _check_refusals(service, image)
+        started = service.descendants()
+        assert started
+        service.process.send_signal(signal.SIGTERM)
+        service.wait_until(lambda: _refuses(service), "new requests are refused")
+        for connection in stalled:
+            connection.sendall(BEHIND[-1:])
+        for connection in stalled:
+            answer = _answer(connection)
+            assert answer.startswith("HTTP/1.1 200"), answer
+            assert json.loads(answer.partition("\r\n\r\n")[2])["class"]["label"]
     assert service.process.wait(180) == 0, service.text()
     service.wait_until(lambda: not any(map(processes.alive, started)), "all have gone")
     for port in (service.port, service.grpc_port):
@@ -111,6 +105,25 @@ def test_overload_then_drain_then_nothing_is_left(
             socket.create_connection(("127.0.0.1", port))
     assert not list(service.folder.glob("ood-*"))
     assert "Traceback" not in service.text()
+
+
+def _check_refusals(service: Service, image: bytes) -> None:
+    """Of a service whose places by HTTP are taken."""
+    status, found = service.classify(image)
+    assert (status, found["code"]) == (429, "overloaded")
+    assert service.request("GET", "/healthz")[0] == 200
+    assert service.classify_grpc(image)[0] == grpc.StatusCode.OK  # they have places of their own
+    with _open_streams(service, 3):
+        busy = (grpc.StatusCode.RESOURCE_EXHAUSTED, found["error"])
+        service.wait_until(lambda: service.classify_grpc(image) == busy, "so are these places")
+    service.wait_until(lambda: _shed(service) >= 3, "HAProxy's refusals are counted")
+
+
+def _shed(service: Service) -> float:
+    """What ``/metrics`` says of it; no replica has refused anything."""
+    _, text = service.request("GET", "/metrics")
+    found = [line.split() for line in text.splitlines() if line.startswith("oodgate_shed_total")]
+    return sum(float(value) for _, value in found)
 
 
 @contextlib.contextmanager
