@@ -12,13 +12,16 @@ from __future__ import annotations
 import glob
 import io
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
+
+if TYPE_CHECKING:
+    from train.chunks import Chunk
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 
@@ -32,11 +35,15 @@ class DataError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One encoded image: ``id`` (its path where it has one) and its class index, if known."""
+    """One encoded image: ``id`` (its path where it has one) and its class index, if known.
+
+    ``error``: why there is no image, as where a file has gone; ``image`` is empty then.
+    """
 
     id: str
     image: bytes
     label: int | None
+    error: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +51,7 @@ class ImageRows:
     """A data set that can be read from the start any number of times, a row at a time.
 
     ``read_labels`` gives the rows' labels where that is cheaper than reading the images too.
+    ``chunks`` cuts the rows into pieces to be read elsewhere; None where they cannot be cut.
     """
 
     spec: str
@@ -51,6 +59,7 @@ class ImageRows:
     class_labels: tuple[str, ...] | None
     read: Callable[[], Iterator[Row]]
     read_labels: Callable[[], Iterator[int | None]] | None = None
+    chunks: Callable[[], Sequence[Chunk]] | None = None
 
     def __post_init__(self) -> None:
         """Classes are matched by name, so two of one name would become one class."""

@@ -80,6 +80,8 @@ def load_images(
 
     def decode_row(numbered: tuple[int, Row]) -> None:
         i, row = numbered
+        if row.error is not None:
+            raise DataError(f"{rows.spec}: row {i}, {row.id}: {row.error}")
         try:
             pixels[i] = decode(row.image, spec)
         except ImageError as error:

@@ -1,0 +1,55 @@
+"""Rows in pieces that can be read on different machines, in any order and again.
+
+A chunk is small to send: it says where its rows are. Reading it gives the rows that the whole data
+set has at that place, with the same ids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from calibration.arrays import IntArray
+from train.data import DataError, ImageRows, Row, open_data
+from train.images import known_label
+
+
+class Chunk(Protocol):
+    """Consecutive rows of a data set; can be pickled."""
+
+    def read(self) -> Iterator[Row]:
+        """The rows, each time the same; one that cannot be read has its ``error``."""
+        ...
+
+
+@dataclass(frozen=True)
+class Whole:
+    """All rows of a source that cannot be cut, opened again where they are read."""
+
+    spec: str
+
+    def read(self) -> Iterator[Row]:
+        """The rows."""
+        return iter(open_data(self.spec))
+
+
+@dataclass(frozen=True)
+class Known:
+    """A chunk with labels as a model numbers its classes, in place of the data's own numbers."""
+
+    chunk: Chunk
+    index: IntArray | None
+
+    def read(self) -> Iterator[Row]:
+        """The rows; a label that names no class is the error of its row."""
+        for row in self.chunk.read():
+            try:
+                yield replace(row, label=known_label(row, self.index))
+            except DataError as error:
+                yield replace(row, label=None, error=row.error or str(error))
+
+
+def chunks_of(rows: ImageRows) -> Sequence[Chunk]:
+    """All rows, in their order, one chunk after the other."""
+    return rows.chunks() if rows.chunks is not None else [Whole(rows.spec)]
