@@ -11,6 +11,7 @@ and Stouffer do, is not valid with a shared reference.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +31,7 @@ def strangers(p_values: npt.ArrayLike, q: float) -> BoolArray:
     are no p-values, and for a ``q`` outside of (0, 1).
     """
     found = np.asarray(p_values, dtype=np.float64)
-    _check_share("q", q)
+    check_share("q", q)
     wrong = ~((found >= 0) & (found <= 1))  # NaN too
     if found.ndim != 1 or wrong.any():
         raise CalibrationError(
@@ -51,12 +52,27 @@ def fewest_found(m: int, q: float, smallest_p: float) -> int | None:
     are at most q k / m. None where not even m would do: the reference is too small, or the set
     empty. Raises ``CalibrationError`` for a ``q`` or ``smallest_p`` outside of (0, 1).
     """
-    _check_share("q", q)
-    _check_share("smallest_p", smallest_p)
+    check_share("q", q)
+    check_share("smallest_p", smallest_p)
     fewest = max(1, math.ceil(m * smallest_p / q * (1 - ROUNDING)))
     return fewest if fewest <= m else None
 
 
-def _check_share(name: str, value: float) -> None:
+def check_share(name: str, value: float) -> None:
+    """Raise ``CalibrationError`` for a ``value`` outside of (0, 1)."""
     if not 0 < value < 1:
         raise CalibrationError(f"{name} {value}: expected a number between 0 and 1")
+
+
+def critical_p(counts: Mapping[float, int], q: float) -> float | None:
+    """The largest p-value that ``strangers`` names, from how often each occurs; None if none is.
+
+    For sets too large to hold: ranks among n rows take at most n + 1 values.
+    """
+    check_share("q", q)
+    values = np.array(sorted(counts))
+    number = np.cumsum([counts[value] for value in values.tolist()])
+    named = np.flatnonzero(
+        values * (number[-1] if len(number) else 0) <= q * number * (1 + ROUNDING)
+    )
+    return float(values[named[-1]]) if len(named) else None

@@ -14,7 +14,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TypeVar
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -23,6 +26,8 @@ from model.config import FlowConfig
 from model.flow import build_flow
 from model.quantize import bin_centres
 from model.transforms import Traced, full_precision
+
+Density = TypeVar("Density", float, npt.NDArray[np.float64])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +99,7 @@ def generator_device(generator: torch.Generator | None) -> torch.device:
     return torch.device("cpu") if generator is None else generator.device
 
 
-def bits_per_dim(log_prob: float, config: FlowConfig) -> float:
-    """log_prob (nats, pixels in [0, 1]) as bits per dimension of an image with L grey levels."""
+def bits_per_dim(log_prob: Density, config: FlowConfig) -> Density:
+    """log_prob, one or an array of them (nats, pixels in [0, 1]), as bits per dimension of an image
+    with L grey levels."""
     return math.log2(config.levels) - log_prob / (config.dim * math.log(2))

@@ -76,13 +76,15 @@ class Predictor:
         self, scores: Scores, alphas: Sequence[float | None] | None = None
     ) -> list[Verdict]:
         """Decide on scores."""
+        decisions = self.decide(scores, alphas)
+        return [self._verdict(decisions, scores, i) for i in range(len(decisions.p_value))]
+
+    def decide(self, scores: Scores, alphas: Sequence[float | None] | None = None) -> Decisions:
+        """The same as arrays, for tables."""
         default = self._calibration.alpha
         wanted = [None] * len(scores.log_prob) if alphas is None else alphas
         levels = np.array([default if a is None else a for a in wanted], dtype=np.float64)
-        decisions = self._calibration.decide(
-            scores.logits, scores.log_prob, scores.statistics, levels
-        )
-        return [self._verdict(decisions, scores, i) for i in range(len(levels))]
+        return self._calibration.decide(scores.logits, scores.log_prob, scores.statistics, levels)
 
     def _verdict(self, decisions: Decisions, scores: Scores, i: int) -> Verdict:
         index = int(decisions.class_index[i])

@@ -18,7 +18,9 @@ import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
+from typing import Any
 
+import pyarrow as pa
 from prometheus_client import pushadd_to_gateway
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
@@ -28,8 +30,7 @@ from service.exposition import Totals
 from service.scorer import Scorer
 from service.standing import count_model
 from service.startup import LOOPBACK_HOSTS, StartupError
-from service.tally import Tally, count_verdict
-from service.verdict_table import ScoredRow
+from service.tally import Tally, count_answer
 
 #: The outcomes of ``oodgate_job_images_total``.
 SCORED, ERROR = "scored", "error"
@@ -127,14 +128,15 @@ class JobMetrics:
         # a daemon: a gateway that hangs must not keep the process from ending
         self._thread = threading.Thread(target=self._run, name="pushgateway", daemon=True)
 
-    def count(self, rows: Sequence[ScoredRow]) -> None:
-        """Rows of the table."""
+    def count(self, table: pa.Table) -> None:
+        """Rows of the verdict table."""
+        failed = table.num_rows - table.column("error").null_count
+        answers = _answers(table)
         with self._lock:
-            for row in rows:
-                outcome = SCORED if row.error is None else ERROR
-                self._tally.count(metrics.JOB_IMAGES, outcome)
-                if row.verdict is not None:
-                    count_verdict(self._tally, self._model, row.verdict)
+            self._tally.count(metrics.JOB_IMAGES, ERROR, by=failed)
+            self._tally.count(metrics.JOB_IMAGES, SCORED, by=table.num_rows - failed)
+            for answer in answers:
+                count_answer(self._tally, self._model, **answer)
 
     def __enter__(self) -> JobMetrics:
         self._thread.start()
@@ -206,6 +208,20 @@ def _at_zero(scorer: Scorer) -> Tally:
     count_model(tally, name, scorer.class_labels, threshold, size)
     tally.count(metrics.MODEL_INFO, name, scorer.version or "", by=1)
     return tally
+
+
+def _answers(table: pa.Table) -> list[dict[str, Any]]:
+    """What is counted of each row that has a verdict."""
+    good = table.filter(table.column("decision").is_valid())
+    if not good.num_rows:
+        return []
+    posterior = good.column("posterior").combine_chunks().flatten().to_numpy()
+    names = ["decision", "reason", "class_index", "class_label", "p_value"]
+    rows: list[dict[str, Any]] = good.select(names).to_pylist()
+    matrix = posterior.reshape(len(rows), -1)
+    for row, values in zip(rows, matrix, strict=True):
+        row["confidence"] = float(values[row["class_index"]])
+    return rows
 
 
 def _parts(url: str) -> urllib.parse.SplitResult:

@@ -1,34 +1,31 @@
-"""Scoring many images in this process: rows in, a folder of Parquet parts out, in input order.
+"""A bundle or a bare checkpoint that turns a batch of decoded images into rows of a verdict table.
 
-Memory does not grow with the input: images are decoded and scored in batches, and written in
-parts. A part gets its name only when it is whole.
+An image that fails is a row with its error, whether it could not be decoded or not be scored.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
+import pyarrow as pa
 
 from model.checkpoint import Checkpoint, load_model
-from model.image import ImageError, InputSpec, UInt8Array, decode
-from model.scoring import Scores, default_device, score
+from model.classifier import bits_per_dim
+from model.image import InputSpec, UInt8Array
+from model.scoring import default_device, score
+from service.batch.images import pixels_of
 from service.bundle import MANIFEST, Bundle, BundleError
 from service.catalog import find_bundle
 from service.predictor import Predictor
-from service.verdict import Verdict
-from service.verdict_table import ScoredRow, verdict_schema, verdict_table
-
-#: (id, encoded image, label or None)
-Input = tuple[str, bytes, int | None]
-
-BATCH = 64
-PART_ROWS = 10_000
+from service.verdict_table import (
+    Judge,
+    score_columns,
+    verdict_columns,
+    verdict_schema,
+    verdict_table,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +34,7 @@ class Scorer:
 
     name: str
     version: str | None
+    folder: Path
     checkpoint: Checkpoint
     predictor: Predictor | None
     alpha: float | None
@@ -52,39 +50,54 @@ class Scorer:
         """Class names in index order."""
         return self.checkpoint.class_labels
 
-    def __call__(self, inputs: Iterable[Input]) -> list[ScoredRow]:
-        """Score one batch; an image that cannot be decoded becomes a row with its error."""
-        entries = [(id_, label, _decoded(data, self.spec)) for id_, data, label in inputs]
-        good = [pixels for _, _, pixels in entries if not isinstance(pixels, str)]
-        scored = self._scored(np.stack(good)) if good else iter(())
-        rows = []
-        for id_, label, pixels in entries:
-            if isinstance(pixels, str):
-                rows.append(ScoredRow(id=id_, label=label, error=pixels))
-            else:
-                scores, i, verdict = next(scored)
-                rows.append(self._row(id_, label, scores, i, verdict))
-        return rows
+    def schema(self) -> pa.Schema:
+        """The table's columns; asked of the model itself, so that they are known of a table in
+        which every row has failed."""
+        names = score(self.checkpoint.classifier, self._blank()).statistics
+        return verdict_schema(list(names) if self.statistics else [])
 
-    def _scored(self, pixels: UInt8Array) -> Iterator[tuple[Scores, int, Verdict | None]]:
+    def __call__(self, batch: pa.RecordBatch, schema: pa.Schema) -> pa.Table:
+        """Rows of ``schema`` for a batch of ``service.batch.images``.
+
+        Raises what the model raises for an image that has nothing in it: then it is not the images
+        that fail.
+        """
+        try:
+            columns = self._columns(pixels_of(batch, self.spec))
+        except Exception:  # of which image, each alone has to say
+            return self._one_by_one(batch, schema)
+        return verdict_table(batch, columns, schema, self.name, self.version)
+
+    def _one_by_one(self, batch: pa.RecordBatch, schema: pa.Schema) -> pa.Table:
+        self._columns(self._blank())
+        rows = [batch.slice(i, 1) for i in range(batch.num_rows)]
+        return pa.concat_tables([self._alone(row, schema) for row in rows])
+
+    def _alone(self, row: pa.RecordBatch, schema: pa.Schema) -> pa.Table:
+        columns = {}
+        try:
+            columns = self._columns(pixels_of(row, self.spec))
+        except Exception as error:
+            row = row.set_column(2, "error", pa.array([f"could not be scored: {error!r}"]))
+        return verdict_table(row, columns, schema, self.name, self.version)
+
+    def _columns(self, pixels: UInt8Array) -> dict[str, pa.Array]:
+        if not len(pixels):
+            return {}
         scores = score(self.checkpoint.classifier, pixels)
+        columns = score_columns(scores)
         if self.predictor is None:
-            return ((scores, i, None) for i in range(len(pixels)))
-        verdicts = self.predictor.verdicts(scores, [self.alpha] * len(pixels))
-        return ((scores, i, verdict) for i, verdict in enumerate(verdicts))
-
-    def _row(
-        self, id_: str, label: int | None, scores: Scores, i: int, verdict: Verdict | None
-    ) -> ScoredRow:
-        named = {name: float(values[i]) for name, values in scores.statistics.items()}
-        return ScoredRow(
-            id=id_,
-            label=label,
-            logits=scores.logits[i].tolist(),
-            log_prob=float(scores.log_prob[i]),
-            statistics=named if self.statistics else None,
-            verdict=verdict,
+            return columns
+        decisions = self.predictor.decide(scores, [self.alpha] * len(pixels))
+        calibration = self.predictor.bundle.calibration
+        judge = Judge(
+            class_labels=self.class_labels, delta=calibration.delta, mode=calibration.mode
         )
+        bits = bits_per_dim(scores.log_prob, self.checkpoint.classifier.config)
+        return {**columns, **verdict_columns(decisions, judge), "bits_per_dim": pa.array(bits)}
+
+    def _blank(self) -> UInt8Array:
+        return np.zeros((1, *self.spec.shape), dtype=np.uint8)
 
 
 def open_scorer(source: str, bundles: Path | None, alpha: float | None, statistics: bool) -> Scorer:
@@ -98,6 +111,7 @@ def open_scorer(source: str, bundles: Path | None, alpha: float | None, statisti
         return Scorer(
             name=folder.name,
             version=None,
+            folder=folder,
             checkpoint=checkpoint,
             predictor=None,
             alpha=None,
@@ -109,79 +123,9 @@ def open_scorer(source: str, bundles: Path | None, alpha: float | None, statisti
     return Scorer(
         name=bundle.name,
         version=bundle.version,
+        folder=bundle.path,
         checkpoint=bundle.checkpoint,
         predictor=predictor,
         alpha=alpha,
         statistics=statistics,
     )
-
-
-def prepare_folder(out: Path) -> None:
-    """Make the folder of a table; raises ``BundleError`` where something is in it already."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise BundleError(f"{out} is not an empty folder: a table is never mixed; choose another")
-    out.mkdir(parents=True, exist_ok=True)
-
-
-def score_rows(
-    scorer: Scorer,
-    inputs: Iterable[Input],
-    out: Path,
-    advance: Callable[[int], None],
-    count: Callable[[Sequence[ScoredRow]], None] = lambda _: None,
-) -> Counter[str]:
-    """Write the verdict table of ``inputs``; returns how many rows got each decision.
-
-    Keys of the result: the decisions, ``scored`` (by a bare checkpoint) and ``error``. ``count``
-    is given the rows of each batch, ``advance`` their number.
-    """
-    outcomes: Counter[str] = Counter()
-    source = iter(inputs)
-    schema = verdict_schema(_statistic_names(scorer))
-    number = 0
-    while (rows := list(_part(scorer, source, advance, count))) or not number:
-        table = verdict_table(rows, schema, scorer.name, scorer.version)
-        unfinished = out / f"_part-{number:05d}.parquet"
-        pq.write_table(table, unfinished, compression="zstd")
-        unfinished.rename(out / f"part-{number:05d}.parquet")
-        outcomes.update(_outcome(row) for row in rows)
-        number += 1
-    return outcomes
-
-
-def _part(
-    scorer: Scorer,
-    source: Iterator[Input],
-    advance: Callable[[int], None],
-    count: Callable[[Sequence[ScoredRow]], None],
-) -> Iterator[ScoredRow]:
-    for _ in range(PART_ROWS // BATCH):
-        batch = list(islice(source, BATCH))
-        if not batch:
-            return
-        rows = scorer(batch)
-        count(rows)
-        yield from rows
-        advance(len(rows))
-
-
-def _statistic_names(scorer: Scorer) -> list[str]:
-    """Asked of the model itself, so that a table has its columns even when every row failed."""
-    if not scorer.statistics:
-        return []
-    blank = np.zeros((1, *scorer.spec.shape), dtype=np.uint8)
-    return list(score(scorer.checkpoint.classifier, blank).statistics)
-
-
-def _outcome(row: ScoredRow) -> str:
-    if row.error is not None:
-        return "error"
-    return "scored" if row.verdict is None else row.verdict.decision.value
-
-
-def _decoded(data: bytes, spec: InputSpec) -> UInt8Array | str:
-    """Pixels, or the text of what is wrong with the image."""
-    try:
-        return decode(data, spec)
-    except ImageError as error:
-        return str(error)

@@ -94,11 +94,35 @@ class Tally:
 
 def count_verdict(tally: Tally, model: str, verdict: Verdict) -> None:
     """One answered image."""
-    tally.count(DECISIONS, model, verdict.decision.value, verdict.reason or "none")
     index = verdict.class_index
-    tally.count(PREDICTIONS, model, class_metric(verdict.class_label, index))
-    tally.observe(P_VALUE, verdict.p_value, model)
-    tally.observe(CONFIDENCE, verdict.posterior[index], model)
+    count_answer(
+        tally,
+        model,
+        decision=verdict.decision.value,
+        reason=verdict.reason,
+        class_index=index,
+        class_label=verdict.class_label,
+        p_value=verdict.p_value,
+        confidence=verdict.posterior[index],
+    )
+
+
+def count_answer(
+    tally: Tally,
+    model: str,
+    *,
+    decision: str,
+    reason: str | None,
+    class_index: int,
+    class_label: str,
+    p_value: float,
+    confidence: float,
+) -> None:
+    """One answered image, by what of its verdict is counted."""
+    tally.count(DECISIONS, model, decision, reason or "none")
+    tally.count(PREDICTIONS, model, class_metric(class_label, class_index))
+    tally.observe(P_VALUE, p_value, model)
+    tally.observe(CONFIDENCE, confidence, model)
 
 
 def count_statistics(tally: Tally, trace: Trace) -> None:

@@ -7,13 +7,16 @@ never calibrated the verdict's columns are null and only scores are filled.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
+from calibration.decisions import Decisions
 from calibration.table import SCORE_SCHEMA, STATISTIC_PREFIX
-from service.verdict import Verdict
+from model.scoring import Scores
+from service.verdict import Decision
 
 _UNUSUAL = pa.struct([("statistic", pa.string()), ("p_value", pa.float64())])
 
@@ -43,16 +46,12 @@ VERDICT_FIELDS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoredRow:
-    """One image with what is known of it; ``error`` excludes everything but id and label."""
+class Judge:
+    """What of a calibrated bundle each of its verdicts says."""
 
-    id: str
-    label: int | None
-    error: str | None = None
-    logits: Sequence[float] | None = None
-    log_prob: float | None = None
-    statistics: dict[str, float] | None = None
-    verdict: Verdict | None = None
+    class_labels: tuple[str, ...]
+    delta: float
+    mode: str
 
 
 def verdict_schema(statistics: Sequence[str]) -> pa.Schema:
@@ -61,25 +60,84 @@ def verdict_schema(statistics: Sequence[str]) -> pa.Schema:
     return pa.schema([*SCORE_SCHEMA, *VERDICT_FIELDS, *named], metadata=SCORE_SCHEMA.metadata)
 
 
-def verdict_table(
-    rows: Sequence[ScoredRow], schema: pa.Schema, model_name: str, model_version: str | None
-) -> pa.Table:
-    """Rows to a table of ``schema``."""
-    model = {"model_name": model_name, "model_version": model_version}
-    return pa.Table.from_pylist([{**_flat(row), **model} for row in rows], schema=schema)
+def score_columns(scores: Scores) -> dict[str, pa.Array]:
+    """The columns of N scores, statistics among them."""
+    named = {STATISTIC_PREFIX + name: pa.array(v) for name, v in scores.statistics.items()}
+    logits = _lists(scores.logits.astype(np.float32))
+    return {"logits": logits, "log_prob": pa.array(scores.log_prob), **named}
 
 
-def _flat(row: ScoredRow) -> dict[str, Any]:
-    flat: dict[str, Any] = {
-        "id": row.id,
-        "label": row.label,
-        "error": row.error,
-        "logits": row.logits,
-        "log_prob": row.log_prob,
+def verdict_columns(decisions: Decisions, judge: Judge) -> dict[str, pa.Array]:
+    """The columns of N decisions, all but ``bits_per_dim``."""
+    count, index = len(decisions.p_value), decisions.class_index
+    rejected, abstained = decisions.rejected, decisions.abstained
+    return {
+        "class_index": pa.array(index),
+        "class_label": pa.array(judge.class_labels, pa.string()).take(pa.array(index)),
+        "posterior": _lists(decisions.posterior.astype(np.float32)),
+        "prediction_set": _sets(decisions, judge.class_labels),
+        **{
+            name: pa.array(getattr(decisions, name))
+            for name in (
+                *("p_value", "p_typicality", "p_train", "alpha"),
+                *("threshold", "reference_size", "rejected", "score"),
+            )
+        },
+        "delta": pa.repeat(judge.delta, count),
+        "mode": pa.repeat(judge.mode, count),
+        "decision": _chosen(rejected, abstained, tuple(d.value for d in _DECISIONS)),
+        "reason": _chosen(rejected, abstained, _REASONS),
+        "unusual": pa.array(
+            [[{"statistic": s, "p_value": float(p)} for s, p in row] for row in decisions.unusual],
+            pa.list_(_UNUSUAL),
+        ),
     }
-    for name, value in (row.statistics or {}).items():
-        flat[STATISTIC_PREFIX + name] = value
-    if row.verdict is not None:
-        flat |= asdict(row.verdict)
-        flat["decision"] = row.verdict.decision.value
-    return flat
+
+
+def verdict_table(
+    batch: pa.RecordBatch,
+    columns: dict[str, pa.Array],
+    schema: pa.Schema,
+    model_name: str,
+    model_version: str | None,
+) -> pa.Table:
+    """The table of ``batch``'s rows; ``columns`` are of those without an error, in their order."""
+    good = batch.column("error").is_null().to_numpy(zero_copy_only=False)
+    place = pa.array(np.cumsum(good) - 1, mask=~good)
+    count = batch.num_rows
+    known = {name: column.take(place) for name, column in columns.items()}
+    known |= {name: batch.column(name) for name in ("id", "label", "error")}
+    known["model_name"] = pa.repeat(pa.scalar(model_name, pa.string()), count)
+    known["model_version"] = pa.repeat(pa.scalar(model_version, pa.string()), count)
+    return pa.table(
+        [
+            known[field.name].cast(field.type)
+            if field.name in known
+            else pa.nulls(count, field.type)
+            for field in schema
+        ],
+        schema=schema,
+    )
+
+
+_DECISIONS = (Decision.REJECT, Decision.ABSTAIN, Decision.ACCEPT)
+_REASONS = ("atypical_input", "ambiguous", None)
+
+
+def _chosen(rejected: Any, abstained: Any, words: Sequence[str | None]) -> pa.Array:
+    """The first word where rejected, the second where abstained, else the third."""
+    place = np.where(rejected, 0, np.where(abstained, 1, 2))
+    return pa.array(words, pa.string()).take(pa.array(place))
+
+
+def _lists(matrix: np.ndarray[Any, Any]) -> pa.Array:
+    """A matrix (N, K) as N lists."""
+    offsets = np.arange(len(matrix) + 1, dtype=np.int32) * np.int32(matrix.shape[1])
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(matrix.ravel()))
+
+
+def _sets(decisions: Decisions, class_labels: Sequence[str]) -> pa.Array:
+    inside = decisions.prediction_set
+    offsets = np.concatenate([[0], np.cumsum(inside.sum(axis=1))]).astype(np.int32)
+    members = pa.array(class_labels, pa.string()).take(pa.array(np.nonzero(inside)[1]))
+    return pa.ListArray.from_arrays(pa.array(offsets), members)

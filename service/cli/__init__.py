@@ -49,10 +49,11 @@ def main() -> None:
 
 
 def _is_for_the_user(error: Exception) -> bool:
+    from service.batch.errors import JobError
     from service.keys import KeysError
     from service.startup import StartupError
 
-    if isinstance(error, (KeysError, StartupError)):
+    if isinstance(error, (JobError, KeysError, StartupError)):
         return True
     from service.bundle import BundleError  # brings the model's libraries with it
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,9 +14,10 @@ from service.cli.arguments import BundlesOption
 from train.cli import DATA_HELP
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from service.pushgateway import Gateway
     from service.scorer import Scorer
-    from service.verdict_table import ScoredRow
 
 
 def score(
@@ -28,10 +29,41 @@ def score(
         ),
     ],
     data: Annotated[str, typer.Option(help=DATA_HELP)],
-    out: Annotated[Path, typer.Option(help="Folder of the table; must be empty or not exist.")],
-    local: Annotated[
-        bool, typer.Option("--local", help="In this process, without Ray; the only way so far.")
-    ] = False,
+    out: Annotated[
+        str,
+        typer.Option(
+            help="Folder of the table, or a URL (s3://, gs://). Where the same command has begun "
+            "a table there it goes on; anything else in it is refused."
+        ),
+    ],
+    local: Annotated[bool, typer.Option("--local", help="In this process, without Ray.")] = False,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            envvar="RAY_ADDRESS",
+            help="Ray to score on: HOST:PORT, ray://HOST:PORT or auto. Default: a Ray of this "
+            "machine that ends with the job.",
+        ),
+    ] = None,
+    workers: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|MIN-MAX",
+            help="Actors that score, each on a GPU where there are any; Ray takes more or fewer "
+            "of them as there is work. Default: one a GPU or core that the cluster has.",
+        ),
+    ] = None,
+    batch_size: Annotated[
+        int, typer.Option(min=1, max=4096, help="Images that are scored together.")
+    ] = 64,
+    fdr: Annotated[
+        float | None,
+        typer.Option(
+            metavar="Q",
+            help="Name strangers over the whole set too, in column fdr_rejected: of those named, "
+            "at most a share Q are typical images on average (Benjamini-Hochberg).",
+        ),
+    ] = None,
     alpha: Annotated[float | None, typer.Option(help="Instead of the bundle's.")] = None,
     statistics: Annotated[
         bool, typer.Option(help="Write the stat_* columns.", show_default=True)
@@ -63,32 +95,26 @@ def score(
 ) -> None:
     """Score every image of DATA into a Parquet table of verdicts.
 
-    An image that cannot be decoded is a row with its error, never a failed job.
+    The table is the same wherever it is scored: in this process (--local), on a Ray of this
+    machine, or on a cluster. An image that cannot be decoded is a row with its error, never a
+    failed job; a job that was ended goes on when the same command is given again.
     """
-    from service.scorer import open_scorer, prepare_folder, score_rows
-    from train.data import DataError, match_labels, open_data
-    from train.images import known_label
-    from train.progress import Progress
+    from service.batch.folder import Folder
+    from service.cli.score_job import Work, asked_cluster, check_fdr, score_all
+    from service.scorer import open_scorer
 
-    if not local:
-        raise DataError("score without --local is not there yet: add --local")
+    check_fdr(fdr)
     gateway = None
     if metrics_pushgateway is not None:
         gateway = _gateway(metrics_pushgateway, metrics_job, metrics_instance, out)
-    prepare_folder(out)
+    cluster = None if local else asked_cluster(address, workers)
     scorer = open_scorer(bundle, bundles, alpha, statistics)
-    rows = open_data(data)
-    index = None
-    if labels and rows.class_labels is not None:
-        index = match_labels(rows.class_labels, scorer.class_labels)
-    inputs = ((row.id, row.image, known_label(row, index)) for row in rows)
-    with _counting(gateway, scorer) as count, Progress("scoring", len(rows)) as progress:
-        outcomes = score_rows(scorer, inputs, out, progress.advance, count)
-    counts = ", ".join(f"{count:,} {name}" for name, count in sorted(outcomes.items()))
-    typer.echo(f"{out}: {outcomes.total():,} rows: {counts}")
+    work = Work.of(scorer, data, labels=labels, batch_size=batch_size)
+    with _counting(gateway, scorer) as count:
+        score_all(work, Folder.at(out), cluster, fdr, count)
 
 
-def _gateway(url: str, job: str, instance: str | None, out: Path) -> Gateway:
+def _gateway(url: str, job: str, instance: str | None, out: str) -> Gateway:
     from service.startup import StartupError
 
     try:
@@ -99,14 +125,12 @@ def _gateway(url: str, job: str, instance: str | None, out: Path) -> Gateway:
             "'serve' extra"
         ) from error
     if instance is None:
-        instance = f"{socket.gethostname()}:{out.resolve()}"
+        instance = f"{socket.gethostname()}:{out if '://' in out else Path(out).resolve()}"
     return Gateway.at(url, job, instance)
 
 
 @contextlib.contextmanager
-def _counting(
-    gateway: Gateway | None, scorer: Scorer
-) -> Iterator[Callable[[Sequence[ScoredRow]], None]]:
+def _counting(gateway: Gateway | None, scorer: Scorer) -> Iterator[Callable[[pa.Table], None]]:
     """What is to be given the rows of each batch."""
     if gateway is None:
         yield lambda _: None

@@ -1,0 +1,1 @@
+"""Whole data sets to verdict tables: in this process, or by workers of a Ray cluster."""

@@ -1,0 +1,157 @@
+"""One batch job, from the first row to the last: scored, written in parts, decided, checked.
+
+Whatever ends it, its parts stay, and the same job goes on after the last of them. It does not cover
+where scoring takes place: that is ``local`` and ``on_ray``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from service.batch import discoveries
+from service.batch.errors import JobError
+from service.batch.folder import Folder
+from service.batch.parts import (
+    PART_ROWS,
+    PartWriter,
+    Position,
+    Scored,
+    standing,
+    tables,
+)
+from service.batch.record import DECIDING, FINISHED, Record, open_record
+
+#: Where the first pass of ``--fdr`` writes.
+STAGED = "_scored"
+
+#: What of a row is counted while the job runs.
+COUNTED = ("error", "decision", "reason", "class_index", "class_label", "p_value", "posterior")
+
+#: From a position on, rows as they are scored; the first may be some that are before it.
+Source = Callable[[Position], Iterator[Scored]]
+
+
+class Progress(Protocol):
+    """Something that shows how far a job is."""
+
+    def advance(self, count: int, **figures: str) -> None:
+        """So many rows more; figures to be shown beside."""
+        ...
+
+
+#: A progress bar of a name that begins at a number of rows.
+Bar = Callable[[str, int], AbstractContextManager[Progress]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """``rows``: how many the data has, None where nobody knows before the end. ``count`` is given
+    all rows of the table, those of earlier sittings too."""
+
+    folder: Folder
+    schema: pa.Schema
+    record: Record
+    rows: int | None
+    bar: Bar
+    count: Callable[[pa.Table], None]
+    part_rows: int = PART_ROWS
+
+    @property
+    def fdr(self) -> float | None:
+        """The false discovery rate of the second pass, None without one."""
+        q: float | None = self.record.options.get("fdr")
+        return q
+
+    def run(self, source: Source) -> Record:
+        """Begin, or go on; a job that has ended is left as it is. Raises ``JobError``."""
+        self.folder.make()
+        with self.folder.held():
+            record = open_record(self.folder, self.record)
+            if record.state == FINISHED:
+                return record
+            began = time.monotonic() - record.seconds
+            self.folder.sweep()
+            record.write(self.folder)
+            try:
+                counts = self._all(record, source)
+            except BaseException:
+                replace(record, seconds=time.monotonic() - began).write(self.folder)
+                raise
+            record = record.ended(counts, time.monotonic() - began)
+            record.write(self.folder)
+            if self.fdr is not None:
+                self.folder.within(STAGED).delete_all()
+        return record
+
+    def _all(self, record: Record, source: Source) -> dict[str, int]:
+        staged = self.folder if self.fdr is None else self.folder.within(STAGED)
+        staged.make()
+        staged.sweep()
+        counts = self._score(staged, source, over=record.state == DECIDING)
+        if self.fdr is not None:
+            replace(record, state=DECIDING, counts=counts).write(self.folder)
+            with self.bar("deciding", 0) as bar:
+                counts["fdr_rejected"] = discoveries.decide(
+                    staged, self.folder, self.fdr, bar.advance
+                )
+        return counts
+
+    def _score(self, folder: Folder, source: Source, *, over: bool) -> dict[str, int]:
+        at = standing(folder)
+        counts: Counter[str] = Counter()
+        for table in tables(folder, COUNTED):
+            counts += self._counted(table)
+        writer = PartWriter(folder, self.schema, at, self.part_rows)
+        with self.bar("scoring", at.rows) as bar:
+            for scored in () if over else _after(at.next, source(at.next)):
+                writer.add(scored)
+                counts += self._counted(scored.table)
+                bar.advance(scored.table.num_rows, **_figures(counts))
+        writer.finish()
+        if self.rows is not None and writer.rows != self.rows:
+            raise JobError(
+                f"{folder.shown}: {writer.rows:,} rows were scored, expected {self.rows:,}, as "
+                "many as the data had: it has changed meanwhile; score it into another --out"
+            )
+        return dict(counts)
+
+    def _counted(self, table: pa.Table) -> Counter[str]:
+        self.count(table)
+        return outcomes(table)
+
+
+def outcomes(table: pa.Table) -> Counter[str]:
+    """How many rows got each decision; ``scored`` by a bare checkpoint, or ``error``."""
+    failed = table.num_rows - table.column("error").null_count
+    found = Counter(
+        {
+            one["values"]: one["counts"]
+            for one in pc.value_counts(table.column("decision").drop_null()).to_pylist()
+        }
+    )
+    return found + Counter(error=failed, scored=table.num_rows - failed - found.total())
+
+
+def _after(start: Position, source: Iterator[Scored]) -> Iterator[Scored]:
+    """Without the rows before ``start``."""
+    for scored in source:
+        if scored.start < start and scored.start.chunk == start.chunk:
+            scored = scored.cut(min(start.row - scored.start.row, scored.table.num_rows))[1]
+        if scored.table.num_rows:
+            yield scored
+
+
+def _figures(counts: Counter[str]) -> dict[str, str]:
+    good = counts.total() - counts["error"]
+    figures = {"errors": f"{counts['error']:,}"}
+    if good and not counts["scored"]:
+        figures = {"rejected": f"{counts['reject'] / good:.2%}"} | figures
+    return figures
