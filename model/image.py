@@ -13,7 +13,7 @@ import io
 import json
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -129,7 +129,20 @@ def decode(data: bytes, spec: InputSpec, max_pixels: int = MAX_PIXELS) -> UInt8A
     Raises an ``ImageError`` for empty, foreign, truncated or oversized input, and for nothing
     else: whatever a decoder raises on hostile bytes becomes one.
     """
-    return _decoded(_open(data, max_pixels), spec)
+    return _decoded(_open(data, max_pixels), lambda _: spec.shape)
+
+
+def decode_within(data: bytes, side: int, max_pixels: int = MAX_PIXELS) -> UInt8Array:
+    """Encoded image to uint8 (3, h, w) in [0, 255], made smaller where a side is over ``side``.
+
+    For people to look at: it keeps its shape, as no model's input does. Raises as ``decode`` does.
+    """
+
+    def fitted(image: Image.Image) -> tuple[int, int, int]:
+        scale = min(1.0, side / max(image.size))
+        return 3, max(1, round(image.height * scale)), max(1, round(image.width * scale))
+
+    return _decoded(_open(data, max_pixels), fitted)
 
 
 def decode_all(
@@ -153,7 +166,7 @@ def decode_all(
     decoded = np.empty((len(images), *spec.shape), dtype=np.uint8)
     for place, image in enumerate(opened):
         with _at(place, len(images)):
-            decoded[place] = _decoded(image, spec)
+            decoded[place] = _decoded(image, lambda _: spec.shape)
     return decoded
 
 
@@ -187,10 +200,14 @@ def checked_pixels(pixels: npt.NDArray[np.generic], spec: InputSpec) -> UInt8Arr
     )
 
 
-def _decoded(image: Image.Image, spec: InputSpec) -> UInt8Array:
+def _decoded(
+    image: Image.Image, shape_of: Callable[[Image.Image], tuple[int, int, int]]
+) -> UInt8Array:
+    """``shape_of``: what the upright image is brought to."""
     try:
         check_directory(image.info.get("exif", b"").removeprefix(b"Exif\0\0"))
-        return _pixels(ImageOps.exif_transpose(image), spec.shape)
+        upright = ImageOps.exif_transpose(image)
+        return _pixels(upright, shape_of(upright))
     except StructureError as error:
         raise ImageTooLargeError(f"the image {error}: save it again without them") from error
     except ImageError:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from model.image import ImageError, InputSpec, decode
+from model.image import ImageError, InputSpec, decode, decode_within
 
 GREY, RGB = InputSpec(shape=(1, 6, 4)), InputSpec(shape=(3, 6, 4))
 Pixels = npt.NDArray[Any]
@@ -88,6 +88,30 @@ def test_exif_orientation_is_applied(orientation: int, format: str) -> None:
     exif[0x0112] = orientation
     found = decode(encoded(np.ascontiguousarray(stored), format, exif=exif), GREY)[0]
     np.testing.assert_array_equal(found > 127, upright[..., 0] > 127)
+    seen = decode_within(encoded(np.ascontiguousarray(stored), format, exif=exif), 6)
+    np.testing.assert_array_equal(seen[0] > 127, upright[..., 0] > 127)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "shape"),
+    [(6, 4, (6, 4)), (8, 8, (8, 8)), (16, 8, (8, 4)), (9, 3, (8, 3)), (1, 900, (1, 8))],
+)
+def test_to_look_at_an_image_keeps_its_shape(
+    height: int, width: int, shape: tuple[int, int]
+) -> None:
+    found = decode_within(encoded(np.full((height, width), 77, np.uint8)), 8)
+    assert found.shape == (3, *shape)
+    assert (found == 77).all()
+
+
+def test_to_look_at_an_image_has_the_limits_of_any_other() -> None:
+    data = encoded(grey())
+    np.testing.assert_array_equal(decode_within(data, 6), np.repeat(grey()[None], 3, axis=0))
+    with pytest.raises(ImageError, match="6, 24 pixels: expected at most 23"):
+        decode_within(data, 6, max_pixels=23)
+    for broken in (b"", b"junk", data[:50]):
+        with pytest.raises(ImageError):
+            decode_within(broken, 6)
 
 
 def test_alpha_is_laid_over_white() -> None:
