@@ -1,1 +1,1 @@
-"""Whole data sets to verdict tables: in this process, or by workers of a Ray cluster."""
+"""What a batch job says at its end: a summary of its verdict table, in numbers and as a page."""
