@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from service.batch.errors import JobError
+from service.batch.job_error import JobError
 
 _LOCK = "_lock"
 _UNFINISHED = "_new-"

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from service.batch import discoveries
-from service.batch.errors import JobError
+from service.batch.job_error import JobError
 from service.batch.folder import Folder
 from service.batch.parts import (
     PART_ROWS,

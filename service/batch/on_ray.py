@@ -23,7 +23,7 @@ from typing import Any
 import pyarrow as pa
 
 from model.image import InputSpec
-from service.batch.errors import JobError
+from service.batch.job_error import JobError
 from service.batch.images import Chunk, batches
 from service.batch.local import first_row
 from service.batch.parts import Position, Scored

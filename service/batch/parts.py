@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from service.batch.errors import JobError
+from service.batch.job_error import JobError
 from service.batch.folder import Folder
 
 PART_ROWS = 10_000

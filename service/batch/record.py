@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from service.batch.errors import JobError
+from service.batch.job_error import JobError
 from service.batch.folder import Folder
 from service.scorer import Scorer
 

@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def _is_for_the_user(error: Exception) -> bool:
-    from service.batch.errors import JobError
+    from service.batch.job_error import JobError
     from service.keys import KeysError
     from service.startup import StartupError
 

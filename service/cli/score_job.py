@@ -10,7 +10,7 @@ import pyarrow as pa
 import typer
 
 from calibration.multiple import check_share
-from service.batch.errors import JobError
+from service.batch.job_error import JobError
 from service.batch.folder import Folder
 from service.batch.images import Chunk
 from service.batch.job import Job, Source
