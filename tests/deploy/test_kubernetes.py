@@ -20,6 +20,7 @@ from tests.deploy.manifests import (
     document,
     documents,
     kubernetes_problems,
+    ray_cluster,
     rayservice_problems,
     serve_config,
     templates,
@@ -33,13 +34,8 @@ def rayservice() -> dict[str, Any]:
     return document(RAYSERVICE)
 
 
-def cluster(manifest: dict[str, Any]) -> dict[str, Any]:
-    config: dict[str, Any] = manifest["spec"]["rayClusterConfig"]
-    return config
-
-
 def worker(manifest: dict[str, Any], group: int = 0) -> dict[str, Any]:
-    spec: dict[str, Any] = cluster(manifest)["workerGroupSpecs"][group]["template"]["spec"]
+    spec: dict[str, Any] = ray_cluster(manifest)["workerGroupSpecs"][group]["template"]["spec"]
     return spec
 
 
@@ -59,21 +55,24 @@ def test_rayservice_holds(rayservice: dict[str, Any]) -> None:
 
 def test_network_holds() -> None:
     found = documents(NETWORK.read_text())
-    assert [manifest["kind"] for manifest in found] == ["NetworkPolicy", "Service"]
+    assert [manifest["kind"] for manifest in found] == ["NetworkPolicy", "NetworkPolicy", "Service"]
     assert [problem for manifest in found for problem in kubernetes_problems(manifest)] == []
 
 
 BROKEN: dict[str, tuple[Change, str]] = {
     "a field no RayService has": (lambda m: m["spec"].update(replicas=2), "replicas"),
-    "a field no cluster has": (lambda m: cluster(m).update(autoscaling=True), "autoscaling"),
+    "a field no cluster has": (lambda m: ray_cluster(m).update(autoscaling=True), "autoscaling"),
     "a field no group has": (
-        lambda m: cluster(m)["workerGroupSpecs"][0].update(maxReplica=4),
+        lambda m: ray_cluster(m)["workerGroupSpecs"][0].update(maxReplica=4),
         "maxReplica",
     ),
     "a field no pod has": (lambda m: worker(m).update(serviceAcount="x"), "serviceAcount"),
     "a field no container has": (lambda m: container(m).update(probes=[]), "probes"),
     "a field no probe has": (lambda m: container(m)["livenessProbe"].update(every=5), "every"),
-    "a field no autoscaler has": (lambda m: cluster(m)["autoscalerOptions"].update(min=1), "min"),
+    "a field no autoscaler has": (
+        lambda m: ray_cluster(m)["autoscalerOptions"].update(min=1),
+        "min",
+    ),
     "a strategy that is none": (
         lambda m: m["spec"]["upgradeStrategy"].update(type="RollingUpdate"),
         "RollingUpdate",
@@ -86,11 +85,11 @@ BROKEN: dict[str, tuple[Change, str]] = {
     "steps beyond the surge": (lambda m: upgrade(m).update(stepSizePercent=60), "maxSurgePercent"),
     "a share over 100%": (lambda m: upgrade(m).update(maxSurgePercent=150), "150"),
     "a number for a string": (
-        lambda m: cluster(m)["headGroupSpec"].update(rayStartParams={"num-cpus": 0}),
+        lambda m: ray_cluster(m)["headGroupSpec"].update(rayStartParams={"num-cpus": 0}),
         "num-cpus",
     ),
     "a string for a number": (
-        lambda m: cluster(m)["workerGroupSpecs"][0].update(maxReplicas="4"),
+        lambda m: ray_cluster(m)["workerGroupSpecs"][0].update(maxReplicas="4"),
         "'4' is not of type 'integer'",
     ),
     "a number for an environment": (
@@ -102,12 +101,12 @@ BROKEN: dict[str, tuple[Change, str]] = {
         "serveConfigV2",
     ),
     "no autoscaler": (
-        lambda m: cluster(m).update(enableInTreeAutoscaling=False),
+        lambda m: ray_cluster(m).update(enableInTreeAutoscaling=False),
         "enableInTreeAutoscaling",
     ),
     "pods that restart": (lambda m: worker(m).update(restartPolicy="Always"), "restartPolicy"),
     "too few at most": (
-        lambda m: cluster(m)["workerGroupSpecs"][0].update(maxReplicas=0),
+        lambda m: ray_cluster(m)["workerGroupSpecs"][0].update(maxReplicas=0),
         "minReplicas <= replicas",
     ),
     "no readiness probe": (lambda m: container(m).pop("readinessProbe"), "readinessProbe"),
@@ -123,7 +122,7 @@ BROKEN: dict[str, tuple[Change, str]] = {
         "allowPrivilegeEscalation",
     ),
     "rights of an autoscaler": (
-        lambda m: cluster(m)["autoscalerOptions"].pop("securityContext"),
+        lambda m: ray_cluster(m)["autoscalerOptions"].pop("securityContext"),
         "autoscaler",
     ),
     "no limits": (lambda m: container(m)["resources"].pop("limits"), "limits"),
@@ -147,7 +146,7 @@ def test_broken_rayservice_is_refused(name: str, rayservice: dict[str, Any]) -> 
 
 @pytest.mark.parametrize("field", ["ingres", "podSelectors"])
 def test_broken_policy_is_refused(field: str) -> None:
-    policy, _ = documents(NETWORK.read_text())
+    policy, *_ = documents(NETWORK.read_text())
     policy["spec"][field] = []
     assert any(field in problem for problem in kubernetes_problems(policy))
 
@@ -171,7 +170,7 @@ def test_keys_are_mounted_where_the_configuration_looks(rayservice: dict[str, An
 def test_versions_are_those_of_the_project(rayservice: dict[str, Any]) -> None:
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     pins = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().split())
-    assert cluster(rayservice)["rayVersion"] == pins["ray"]
+    assert ray_cluster(rayservice)["rayVersion"] == pins["ray"]
     images = {name: t["spec"]["containers"][0]["image"] for name, t in templates(rayservice)}
     assert images == {
         "head": f"oodgate:{version}-cpu",
@@ -226,7 +225,7 @@ def test_replicas_fit_into_the_groups(num_gpus: int, rayservice: dict[str, Any])
     """On CPUs as written; on GPUs as the comment says: the limit is that of the group."""
     (application,) = serve_config(rayservice)["applications"]
     args = application["args"]
-    group = cluster(rayservice)["workerGroupSpecs"][num_gpus]
+    group = ray_cluster(rayservice)["workerGroupSpecs"][num_gpus]
     limits = group["template"]["spec"]["containers"][0]["resources"]["limits"]
     assert ("nvidia.com/gpu" in limits) == bool(num_gpus)
     if num_gpus:
@@ -240,7 +239,7 @@ def test_replicas_fit_into_the_groups(num_gpus: int, rayservice: dict[str, Any])
 
 
 def test_only_the_service_is_reachable(rayservice: dict[str, Any]) -> None:
-    policy, service = documents(NETWORK.read_text())
+    policy, _, service = documents(NETWORK.read_text())
     config = serve_config(rayservice)
     ours = {config["http_options"]["port"], config["grpc_options"]["port"]}
     open_to_all = [rule for rule in policy["spec"]["ingress"] if not rule.get("from")]
@@ -250,10 +249,10 @@ def test_only_the_service_is_reachable(rayservice: dict[str, Any]) -> None:
         assert template["metadata"]["labels"] == label, name
     assert service["spec"]["selector"].items() >= label.items()
     assert service["spec"]["ports"][0]["port"] == config["grpc_options"]["port"]
-    head = cluster(rayservice)["headGroupSpec"]
+    head = ray_cluster(rayservice)["headGroupSpec"]
     assert head["serviceType"] == "ClusterIP"
     assert head["enableIngress"] is False
-    assert cluster(rayservice)["authOptions"] == {"mode": "token"}
+    assert ray_cluster(rayservice)["authOptions"] == {"mode": "token"}
 
 
 def commands(node: Any) -> Iterator[list[str]]:
@@ -281,5 +280,5 @@ def test_readme_names_every_file() -> None:
     text = (deploy / "README.md").read_text()
     files = [path.relative_to(deploy) for path in deploy.rglob("*") if path.is_file()]
     own = [file for file in files if file.parts[0] in ("Dockerfile", "serve.yaml", "kuberay")]
-    assert len(own) == 4
+    assert len(own) == 7
     assert [str(file) for file in own if f"`{file}`" not in text] == []
