@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from service.batch import discoveries
-from service.batch.job_error import JobError
 from service.batch.folder import Folder
+from service.batch.job_error import JobError
 from service.batch.parts import (
     PART_ROWS,
     PartWriter,

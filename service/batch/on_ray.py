@@ -11,11 +11,12 @@ Only functions of this module import Ray.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import secrets
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -23,10 +24,11 @@ from typing import Any
 import pyarrow as pa
 
 from model.image import InputSpec
+from service.batch.images import Chunk
 from service.batch.job_error import JobError
-from service.batch.images import Chunk, batches
 from service.batch.local import first_row
 from service.batch.parts import Position, Scored
+from service.batch.reading import CHUNK, CONTENT, ROW, from_bytes, read
 from service.batch.worker import Worker, packed
 from service.scorer import Scorer
 
@@ -35,6 +37,9 @@ ATTEMPTS = 3
 
 #: CPUs of a task that decodes, and of an actor that scores without a GPU: together one core.
 _DECODING, _SCORING = 0.25, 0.75
+
+#: Batches that Ray Data hands on together: fewer cost its driver more, more make a worker wait.
+_BLOCK_BATCHES = 4
 
 #: A local Ray's own memory, bytes; what waits there is held back by Ray Data.
 _OBJECT_STORE = 512 * 2**20
@@ -50,29 +55,64 @@ class Cluster:
     threads: int = 1
 
 
-@contextmanager
-def started(cluster: Cluster) -> Iterator[None]:
-    """A Ray to score on; one that was there before stays. Raises ``JobError``."""
-    ray = _imported(cluster.address)
-    if ray.is_initialized():
-        yield
-        return
-    quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
-    with tempfile.TemporaryDirectory(prefix="ood-", ignore_cleanup_errors=True) as folder:
-        if cluster.address is None:
-            quiet |= {"include_dashboard": False, "_temp_dir": folder}
-            quiet |= {"object_store_memory": _OBJECT_STORE, "num_cpus": _cpus(cluster)}
-        try:
-            try:
-                ray.init(address=cluster.address or "local", **quiet)
-            except (ConnectionError, TimeoutError) as error:
-                raise JobError(
-                    f"cannot reach Ray at {cluster.address}: {error}; start it there, or leave "
-                    "--address out for a Ray of this machine"
-                ) from error
-            yield
-        finally:
+class Starting:
+    """A Ray to score on, started while the command does something else; one that was there before
+    stays. A context manager that ends what it has started."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._ours = False
+        self._thread = ThreadPoolExecutor(1)
+        self._begun = self._thread.submit(self._start)
+
+    def __enter__(self) -> Starting:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._thread:
+            wait([self._begun])
+        if self._ours:
+            import ray
+
             ray.shutdown()
+            if self._folder is not None:
+                self._folder.cleanup()
+
+    def ready(self) -> None:
+        """Wait until it is; raises ``JobError`` where there is none."""
+        self._begun.result()
+
+    def _start(self) -> None:
+        ray = _imported(self._cluster.address)
+        self._folder = None
+        if ray.is_initialized():
+            return
+        settings: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+        if self._cluster.address is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="ood-", ignore_cleanup_errors=True)
+            settings |= {"include_dashboard": False, "_temp_dir": self._folder.name}
+            settings |= {"object_store_memory": _OBJECT_STORE, "num_cpus": _cpus(self._cluster)}
+        self._ours = True
+        try:
+            ray.init(address=self._cluster.address or "local", **settings)
+        except (ConnectionError, TimeoutError) as error:
+            raise JobError(
+                f"cannot reach Ray at {self._cluster.address}: {error}; start it there, or leave "
+                "--address out for a Ray of this machine"
+            ) from error
+        _warm_up(_everywhere(self._cluster)[1])
+
+
+def _warm_up(processes: int) -> None:
+    """Let Ray's waiting processes import meanwhile what a worker needs."""
+    import ray
+
+    @ray.remote(num_cpus=_SCORING)
+    def imported() -> None:
+        import service.batch.worker  # noqa: F401
+
+    for _ in range(min(processes, os.cpu_count() or 1)):
+        imported.remote()
 
 
 def scored_on_ray(
@@ -87,14 +127,19 @@ def scored_on_ray(
     """The rows of ``chunks`` from the batch on that holds ``start``, in batches of ``size``."""
     import ray
 
-    # as bytes: with a reference among its arguments Ray warns that an actor may not start again
-    model = ray.cloudpickle.dumps(ray.put(packed(scorer)))
-    settings = {"alpha": scorer.alpha, "statistics": scorer.statistics, "threads": cluster.threads}
+    worker = {
+        "model": ray.put(packed(scorer)),
+        "schema": schema,
+        "alpha": scorer.alpha,
+        "statistics": scorer.statistics,
+        "threads": cluster.threads,
+    }
+    block = _BLOCK_BATCHES * size * math.prod(scorer.spec.shape)
     failures = 0
     while True:
         source = _source(chunks, scorer.spec, size, start)
         try:
-            for scored in _streamed(source, cluster, model, settings, schema):
+            for scored in _streamed(source, cluster, worker, block):
                 yield scored
                 start, failures = scored.end, 0
             return
@@ -105,31 +150,31 @@ def scored_on_ray(
 
 
 def _streamed(
-    source: Any, cluster: Cluster, model: bytes, settings: dict[str, Any], schema: pa.Schema
+    source: Any, cluster: Cluster, worker: dict[str, Any], block: int
 ) -> Iterator[Scored]:
     import ray
 
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.execution_options.preserve_order = True
-    gpus = int(ray.cluster_resources().get("GPU", 0))
-    fewest, most = cluster.workers or _everywhere(gpus)
+    context.target_max_block_size = block
+    fewest, most = _everywhere(cluster)
     fewest = min(fewest, max(len(source), 1))  # an actor without a chunk would have nothing to do
     data = ray.data.read_datasource(
         source, num_cpus=_DECODING, override_num_blocks=len(source) or 1
     ).map_batches(
         Worker,
-        fn_constructor_kwargs={"model": model, "schema": schema, **settings},
+        fn_constructor_kwargs=worker,
         batch_size=1,
         batch_format="pyarrow",
         zero_copy_batch=True,
         compute=ray.data.ActorPoolStrategy(min_size=fewest, max_size=most),
         num_cpus=_SCORING,
-        num_gpus=1 if gpus else 0,
+        num_gpus=1 if _gpus() else 0,
     )
     for block in data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1):
         for row in block.to_pylist():
-            yield Scored(Position(row["chunk"], row["row"]), _table(row["content"]))
+            yield Scored(Position(row[CHUNK], row[ROW]), from_bytes(row[CONTENT]))
 
 
 def _source(chunks: Sequence[Chunk], spec: InputSpec, size: int, start: Position) -> Any:
@@ -154,27 +199,12 @@ def _source(chunks: Sequence[Chunk], spec: InputSpec, size: int, start: Position
             )
             return [
                 ReadTask(
-                    partial(_read, chunks[n], n, first_row(n, start, size), spec, size), unknown
+                    partial(read, chunks[n], n, first_row(n, start, size), spec, size), unknown
                 )
                 for n in range(start.chunk, len(chunks))
             ]
 
     return Chunks()
-
-
-def _read(chunk: Chunk, number: int, row: int, spec: InputSpec, size: int) -> Iterator[pa.Table]:
-    """Decoded batches of a chunk, a row each; runs on a worker."""
-    for batch in batches(chunk.read(), spec, size, skip=row):
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, batch.schema) as stream:
-            stream.write_batch(batch)
-        content = pa.array([sink.getvalue().to_pybytes()], pa.large_binary())
-        yield pa.table({"chunk": [number], "row": [row], "content": content})
-        row += batch.num_rows
-
-
-def _table(content: bytes) -> pa.Table:
-    return pa.ipc.open_stream(content).read_all()
 
 
 def _imported(address: str | None) -> Any:
@@ -207,12 +237,18 @@ def _cpus(cluster: Cluster) -> int:
     return max(os.cpu_count() or 1, cluster.workers[1] if cluster.workers else 1)
 
 
-def _everywhere(gpus: int) -> tuple[int, int]:
-    """An actor each GPU, else each core."""
+def _everywhere(cluster: Cluster) -> tuple[int, int]:
+    """The fewest and the most actors: unless asked otherwise one a GPU, else one a core."""
     import ray
 
-    most = gpus or max(int(ray.cluster_resources().get("CPU", 1)), 1)
-    return most, most
+    most = _gpus() or max(int(ray.cluster_resources().get("CPU", 1)), 1)
+    return cluster.workers or (most, most)
+
+
+def _gpus() -> int:
+    import ray
+
+    return int(ray.cluster_resources().get("GPU", 0))
 
 
 def _raise_unless_lost(error: Exception, *, last: bool) -> None:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from service.batch.job_error import JobError
 from service.batch.folder import Folder
+from service.batch.job_error import JobError
 
 PART_ROWS = 10_000
 

@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from service.batch.job_error import JobError
 from service.batch.folder import Folder
+from service.batch.job_error import JobError
 from service.scorer import Scorer
 
 FILE = "_job.json"

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
+from service.batch.reading import CONTENT, from_bytes, to_bytes
 from service.scorer import Scorer, open_scorer
 
 #: The files of a bundle or a run that a scorer reads: path within the folder, content.
@@ -38,28 +40,23 @@ class Worker:
     """Scores batches that come as rows (chunk, row, content) and go the same way."""
 
     def __init__(
-        self, model: bytes, schema: pa.Schema, alpha: float | None, statistics: bool, threads: int
+        self, model: Any, schema: pa.Schema, alpha: float | None, statistics: bool, threads: int
     ) -> None:
         import ray
         import torch
 
         torch.set_num_threads(threads)
         with tempfile.TemporaryDirectory(prefix="ood-") as parent:
-            folder = unpacked(ray.get(ray.cloudpickle.loads(model)), Path(parent))
+            folder = unpacked(ray.get(model), Path(parent))
             self._scorer = open_scorer(str(folder), None, alpha, statistics)
         self._schema = schema
 
     def __call__(self, rows: pa.Table) -> pa.Table:
         """One batch, or several one after the other."""
-        contents = [self._scored(row.as_py()) for row in rows.column("content")]
-        place = rows.schema.get_field_index("content")
-        return rows.set_column(place, "content", pa.array(contents, pa.large_binary()))
+        contents = [self._scored(row.as_py()) for row in rows.column(CONTENT)]
+        place = rows.schema.get_field_index(CONTENT)
+        return rows.set_column(place, CONTENT, pa.array(contents, pa.large_binary()))
 
     def _scored(self, content: bytes) -> bytes:
-        (batch,) = pa.ipc.open_stream(content)
-        table = self._scorer(batch, self._schema)
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, table.schema) as stream:
-            stream.write_table(table.combine_chunks())
-        scored: bytes = sink.getvalue().to_pybytes()
-        return scored
+        (batch,) = from_bytes(content).to_batches()
+        return to_bytes(self._scorer(batch, self._schema))

@@ -10,10 +10,10 @@ import pyarrow as pa
 import typer
 
 from calibration.multiple import check_share
-from service.batch.job_error import JobError
 from service.batch.folder import Folder
 from service.batch.images import Chunk
 from service.batch.job import Job, Source
+from service.batch.job_error import JobError
 from service.batch.local import scored_here
 from service.batch.on_ray import Cluster, scored_on_ray, started
 from service.batch.parts import Position, Scored
