@@ -150,6 +150,15 @@ class Ranking:
         """
         return self._rank(*self._rows(scores, predicted))
 
+    @property
+    def smallest_p(self) -> float:
+        """The smallest p-value that an image can have, 1 / (n + 1) of the rows it is ranked among.
+
+        In mode label_shift_safe those of the smallest class, in mode predicted_class of the largest.
+        """
+        n = self.sizes.min() if self.mode == LABEL_SHIFT_SAFE else self.sizes.max()
+        return 1 / (int(n) + 1)
+
     def judge(
         self, scores: npt.ArrayLike, predicted: npt.ArrayLike, alpha: npt.ArrayLike
     ) -> Judged:

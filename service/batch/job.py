@@ -54,7 +54,8 @@ Bar = Callable[[str, int], AbstractContextManager[Progress]]
 @dataclass(frozen=True, kw_only=True)
 class Job:
     """``rows``: how many the data has, None where nobody knows before the end. ``count`` is given
-    all rows of the table, those of earlier sittings too."""
+    all rows of the table, those of earlier sittings too. ``check`` is given the table and its rows
+    when all are there, and raises where they cannot be right; then ``report`` is made."""
 
     folder: Folder
     schema: pa.Schema
@@ -62,6 +63,8 @@ class Job:
     rows: int | None
     bar: Bar
     count: Callable[[pa.Table], None]
+    check: Callable[[Folder, int], None]
+    report: Callable[[], None]
     part_rows: int = PART_ROWS
 
     @property
@@ -102,6 +105,8 @@ class Job:
                 counts["fdr_rejected"] = discoveries.decide(
                     staged, self.folder, self.fdr, bar.advance
                 )
+        self.check(self.folder, sum(counts[name] for name in OUTCOMES if name in counts))
+        self.report()
         return counts
 
     def _score(self, folder: Folder, source: Source, *, over: bool) -> dict[str, int]:
@@ -126,6 +131,10 @@ class Job:
     def _counted(self, table: pa.Table) -> Counter[str]:
         self.count(table)
         return outcomes(table)
+
+
+#: What a row can be counted as.
+OUTCOMES = ("accept", "abstain", "reject", "scored", "error")
 
 
 def outcomes(table: pa.Table) -> Counter[str]:

@@ -28,6 +28,7 @@ from service.batch.images import Chunk
 from service.batch.job_error import JobError
 from service.batch.local import first_row
 from service.batch.parts import Position, Scored
+from service.batch.ray_start import Cluster
 from service.batch.reading import CHUNK, CONTENT, ROW, from_bytes, read
 from service.batch.worker import Worker, packed
 from service.scorer import Scorer
@@ -40,79 +41,6 @@ _DECODING, _SCORING = 0.25, 0.75
 
 #: Batches that Ray Data hands on together: fewer cost its driver more, more make a worker wait.
 _BLOCK_BATCHES = 4
-
-#: A local Ray's own memory, bytes; what waits there is held back by Ray Data.
-_OBJECT_STORE = 512 * 2**20
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cluster:
-    """``address``: None for a Ray of this machine alone. ``workers``: the fewest and the most
-    actors, None for one a GPU or a core. ``threads`` of each actor."""
-
-    address: str | None = None
-    workers: tuple[int, int] | None = None
-    threads: int = 1
-
-
-class Starting:
-    """A Ray to score on, started while the command does something else; one that was there before
-    stays. A context manager that ends what it has started."""
-
-    def __init__(self, cluster: Cluster) -> None:
-        self._cluster = cluster
-        self._ours = False
-        self._thread = ThreadPoolExecutor(1)
-        self._begun = self._thread.submit(self._start)
-
-    def __enter__(self) -> Starting:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        with self._thread:
-            wait([self._begun])
-        if self._ours:
-            import ray
-
-            ray.shutdown()
-            if self._folder is not None:
-                self._folder.cleanup()
-
-    def ready(self) -> None:
-        """Wait until it is; raises ``JobError`` where there is none."""
-        self._begun.result()
-
-    def _start(self) -> None:
-        ray = _imported(self._cluster.address)
-        self._folder = None
-        if ray.is_initialized():
-            return
-        settings: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
-        if self._cluster.address is None:
-            self._folder = tempfile.TemporaryDirectory(prefix="ood-", ignore_cleanup_errors=True)
-            settings |= {"include_dashboard": False, "_temp_dir": self._folder.name}
-            settings |= {"object_store_memory": _OBJECT_STORE, "num_cpus": _cpus(self._cluster)}
-        self._ours = True
-        try:
-            ray.init(address=self._cluster.address or "local", **settings)
-        except (ConnectionError, TimeoutError) as error:
-            raise JobError(
-                f"cannot reach Ray at {self._cluster.address}: {error}; start it there, or leave "
-                "--address out for a Ray of this machine"
-            ) from error
-        _warm_up(_everywhere(self._cluster)[1])
-
-
-def _warm_up(processes: int) -> None:
-    """Let Ray's waiting processes import meanwhile what a worker needs."""
-    import ray
-
-    @ray.remote(num_cpus=_SCORING)
-    def imported() -> None:
-        import service.batch.worker  # noqa: F401
-
-    for _ in range(min(processes, os.cpu_count() or 1)):
-        imported.remote()
 
 
 def scored_on_ray(
@@ -205,36 +133,6 @@ def _source(chunks: Sequence[Chunk], spec: InputSpec, size: int, start: Position
             ]
 
     return Chunks()
-
-
-def _imported(address: str | None) -> Any:
-    """Ray reads its environment once, at import."""
-    settings = {
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
-    }
-    if address is None:  # nobody but this job's processes, on this machine, is let in
-        settings |= {
-            "RAY_AUTH_MODE": "token",
-            "RAY_AUTH_TOKEN": secrets.token_hex(32),
-            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # its node is 127.0.0.1
-        }
-    for name, value in settings.items():
-        os.environ.setdefault(name, value)
-    try:
-        import ray
-        import ray.data
-    except ImportError as error:
-        raise JobError(
-            f"scoring by workers needs Ray Data ({error}): pip install 'oodgate[serve]', or add "
-            "--local"
-        ) from error
-    logging.getLogger("ray.data").setLevel(logging.CRITICAL + 1)  # what it raises says the same
-    return ray
-
-
-def _cpus(cluster: Cluster) -> int:
-    return max(os.cpu_count() or 1, cluster.workers[1] if cluster.workers else 1)
 
 
 def _everywhere(cluster: Cluster) -> tuple[int, int]:

@@ -16,6 +16,7 @@ from train.cli import DATA_HELP
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from service.batch.ray_start import Cluster
     from service.pushgateway import Gateway
     from service.scorer import Scorer
 
@@ -99,19 +100,44 @@ def score(
     machine, or on a cluster. An image that cannot be decoded is a row with its error, never a
     failed job; a job that was ended goes on when the same command is given again.
     """
-    from service.batch.folder import Folder
-    from service.cli.score_job import Work, asked_cluster, check_fdr, score_all
-    from service.scorer import open_scorer
+    from service.batch.ray_start import Starting
 
-    check_fdr(fdr)
-    gateway = None
-    if metrics_pushgateway is not None:
-        gateway = _gateway(metrics_pushgateway, metrics_job, metrics_instance, out)
     cluster = None if local else asked_cluster(address, workers)
-    scorer = open_scorer(bundle, bundles, alpha, statistics)
-    work = Work.of(scorer, data, labels=labels, batch_size=batch_size)
-    with _counting(gateway, scorer) as count:
-        score_all(work, Folder.at(out), cluster, fdr, count)
+    with contextlib.nullcontext() if cluster is None else Starting(cluster) as starting:
+        from service.cli.score_job import Work, check_fdr, score_all
+        from service.scorer import open_scorer
+
+        gateway = None
+        if metrics_pushgateway is not None:
+            gateway = _gateway(metrics_pushgateway, metrics_job, metrics_instance, out)
+        scorer = open_scorer(bundle, bundles, alpha, statistics)
+        check_fdr(fdr, scorer)
+        work = Work.of(scorer, data, labels=labels, batch_size=batch_size, fdr=fdr)
+        with _counting(gateway, scorer) as count:
+            score_all(work, out, starting, count)
+
+
+def asked_cluster(address: str | None, workers: str | None) -> Cluster:
+    """What ``--address`` and ``--workers`` ask for; raises ``JobError`` and ``ClusterError``."""
+    from service.batch.ray_start import Cluster
+    from train.cluster import check_address
+
+    if address:
+        check_address(address)
+    return Cluster(address=address or None, workers=None if workers is None else _range(workers))
+
+
+def _range(workers: str) -> tuple[int, int]:
+    from service.batch.job_error import JobError
+
+    fewest, dash, most = workers.partition("-")
+    try:
+        found = int(fewest), int(most if dash else fewest)
+    except ValueError:
+        found = 0, 0
+    if not 1 <= found[0] <= found[1]:
+        raise JobError(f"--workers {workers}: expected a number, or two such as 1-8")
+    return found
 
 
 def _gateway(url: str, job: str, instance: str | None, out: str) -> Gateway:

@@ -1,4 +1,4 @@
-"""What ``oodgate score`` does once its options are read: the job, where it is scored, its end."""
+"""What ``oodgate score`` does once its options are read: the job, where it is scored, its report."""
 
 from __future__ import annotations
 
@@ -10,112 +10,158 @@ import pyarrow as pa
 import typer
 
 from calibration.multiple import check_share
+from calibration.repeats import first_repeat
+from service.batch import discoveries
+from service.batch.contact_sheet import caption_of, contact_sheet
 from service.batch.folder import Folder
 from service.batch.images import Chunk
 from service.batch.job import Job, Source
 from service.batch.job_error import JobError
 from service.batch.local import scored_here
-from service.batch.on_ray import Cluster, scored_on_ray, started
-from service.batch.parts import Position, Scored
-from service.batch.record import Record, model_facts
+from service.batch.looked_up import images_at
+from service.batch.on_ray import scored_on_ray
+from service.batch.parts import Position, Scored, tables
+from service.batch.ray_start import Starting
+from service.batch.record import FINISHED, Record, model_facts
+from service.batch.report import told, write_report
+from service.batch.summary import Summary, summarise
 from service.scorer import Scorer
-from train.chunks import Known, chunks_of
-from train.cluster import check_address
+from train.chunks import Known, chunks_of, inputs_of
 from train.data import match_labels, open_data
 from train.progress import Progress, say
+
+#: Where in OUT the report is.
+REPORT = "_report"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """What is to be scored, with what; ``options`` are those that change a table."""
+    """What is to be scored, with what; ``rows``: None where nobody knows before the end."""
 
     scorer: Scorer
     chunks: Sequence[Chunk]
     rows: int
-    inputs: dict[str, Any]
-    options: dict[str, Any]
+    record: Record
 
     @classmethod
-    def of(cls, scorer: Scorer, data: str, *, labels: bool, batch_size: int) -> Work:
+    def of(
+        cls, scorer: Scorer, data: str, *, labels: bool, batch_size: int, fdr: float | None
+    ) -> Work:
         """Of DATA; raises ``DataError``."""
         rows = open_data(data)
         index = None
         if labels and rows.class_labels is not None:
             index = match_labels(rows.class_labels, scorer.class_labels)
+        options = {
+            "alpha": scorer.alpha,
+            "statistics": scorer.statistics,
+            "labels": labels,
+            "batch_size": batch_size,
+            "fdr": fdr,
+        }
         return cls(
             scorer=scorer,
             chunks=[Known(chunk, index) for chunk in chunks_of(rows)],
             rows=len(rows),
-            inputs={"data": data, "rows": len(rows)},
-            options={
-                "alpha": scorer.alpha,
-                "statistics": scorer.statistics,
-                "labels": labels,
-                "batch_size": batch_size,
-            },
+            record=Record(inputs=inputs_of(rows), model=model_facts(scorer), options=options),
+        )
+
+    @property
+    def size(self) -> int:
+        """Images that are scored together."""
+        size: int = self.record.options["batch_size"]
+        return size
+
+
+def check_fdr(fdr: float | None, scorer: Scorer) -> None:
+    """Raise ``CalibrationError`` for what is no share, ``JobError`` where there are no p-values."""
+    if fdr is None:
+        return
+    check_share("--fdr", fdr)
+    if scorer.predictor is None:
+        raise JobError(
+            f"--fdr {fdr:g}: {scorer.name} is not calibrated, so its images have no p-values: "
+            "calibrate it"
         )
 
 
-def asked_cluster(address: str | None, workers: str | None) -> Cluster:
-    """What ``--address`` and ``--workers`` ask for; raises ``JobError`` and ``ClusterError``."""
-    if address:
-        check_address(address)
-    return Cluster(address=address or None, workers=None if workers is None else _range(workers))
-
-
-def check_fdr(fdr: float | None) -> None:
-    """Raise ``CalibrationError`` for what is no share."""
-    if fdr is not None:
-        check_share("--fdr", fdr)
-
-
 def score_all(
-    work: Work,
-    folder: Folder,
-    cluster: Cluster | None,
-    fdr: float | None,
-    count: Callable[[pa.Table], None],
+    work: Work, out: str, starting: Starting | None, count: Callable[[pa.Table], None]
 ) -> None:
-    """Begin the job or go on with it, and say what came of it."""
-    scorer, schema = work.scorer, work.scorer.schema()
-    record = Record(
-        inputs=work.inputs, model=model_facts(scorer), options={**work.options, "fdr": fdr}
-    )
+    """Begin the job or go on with it, and say what came of it; ``starting``: None for this
+    process."""
+    folder, schema = Folder.at(out), work.scorer.schema()
     job = Job(
         folder=folder,
         schema=schema,
-        record=record,
+        record=work.record,
         rows=work.rows,
         bar=lambda label, done: Progress(label, work.rows, initial=done),
         count=count,
+        check=_check_ids,
+        report=lambda: _report(work, folder),
     )
     try:
-        record = job.run(_source(work, schema, cluster))
+        record = job.run(_source(work, schema, starting))
     except KeyboardInterrupt:
-        say(f"stopped; what is in {folder.shown} stays, and the same command goes on with it")
+        say(f"stopped; what is in {out} stays, and the same command goes on with it")
         raise typer.Exit(130) from None
-    counts = ", ".join(f"{count:,} {name}" for name, count in sorted(record.counts.items()))
-    typer.echo(f"{folder.shown}: {work.rows:,} rows: {counts}")
+    counts = ", ".join(f"{number:,} {name}" for name, number in sorted(record.counts.items()))
+    typer.echo(f"{out}: {work.rows:,} rows: {counts}")
 
 
-def _source(work: Work, schema: pa.Schema, cluster: Cluster | None) -> Source:
-    size = work.options["batch_size"]
-    if cluster is None:
-        return lambda start: scored_here(work.scorer, schema, work.chunks, start, size)
+def _source(work: Work, schema: pa.Schema, starting: Starting | None) -> Source:
+    scorer, chunks, size = work.scorer, work.chunks, work.size
+    if starting is None:
+        return lambda start: scored_here(scorer, schema, chunks, start, size)
 
     def on_ray(start: Position) -> Iterator[Scored]:
-        with started(cluster):
-            yield from scored_on_ray(cluster, work.scorer, schema, work.chunks, size, say, start)
+        cluster = starting.ready()
+        return scored_on_ray(cluster, scorer, schema, chunks, size, say, start)
 
     return on_ray
 
 
-def _range(workers: str) -> tuple[int, int]:
-    fewest, dash, most = workers.partition("-")
-    try:
-        found = int(fewest), int(most if dash else fewest)
-    except ValueError:
-        found = 0, 0
-    if not 1 <= found[0] <= found[1]:
-        raise JobError(f"--workers {workers}: expected a number, or two such as 1-8")
-    return found
+def _check_ids(folder: Folder, rows: int) -> None:
+    """Raise ``JobError`` where two rows have one id."""
+    repeated = first_repeat(
+        lambda: (chunk for table in tables(folder, ["id"]) for chunk in table["id"].chunks), rows
+    )
+    if repeated is not None:
+        raise JobError(
+            f"{folder.shown}: two rows have the id {repeated!r}, expected one each: the data names "
+            "two images alike; rename one"
+        )
+
+
+def _report(work: Work, folder: Folder) -> None:
+    predictor = work.scorer.predictor
+    calibration = predictor.bundle.calibration if predictor is not None else None
+    with Progress("summing up", work.rows) as bar:
+        summary = summarise(
+            _watched(folder, bar), calibration, work.scorer.class_labels
+        )
+    found = images_at(folder, work.chunks, [one.row for one in summary.atypical])
+    sheet = [(found.get(one.row), caption_of(one)) for one in summary.atypical]
+    report = folder.within(REPORT)
+    report.make()
+    write_report(report.write, summary, contact_sheet(sheet) if sheet else None)
+    typer.echo(told(summary))
+    if (warning := _few(work, summary)) is not None:
+        say(warning)
+    typer.echo(f"{'report':<10} {report.shown}/report.html")
+
+
+def _watched(folder: Folder, bar: Progress) -> Iterator[pa.Table]:
+    for table in tables(folder):
+        yield table
+        bar.advance(table.num_rows)
+
+
+def _few(work: Work, summary: Summary) -> str | None:
+    """What is to be said of ``--fdr`` and the size of the reference."""
+    fdr, predictor = work.record.options["fdr"], work.scorer.predictor
+    if fdr is None or predictor is None:
+        return None
+    judged = summary.rows - summary.errors.count
+    return discoveries.warning(judged, fdr, predictor.bundle.calibration.ranking.smallest_p)
