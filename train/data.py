@@ -52,6 +52,8 @@ class ImageRows:
 
     ``read_labels`` gives the rows' labels where that is cheaper than reading the images too.
     ``chunks`` cuts the rows into pieces to be read elsewhere; None where they cannot be cut.
+    ``files`` names the files that hold them, each with its size and, on this machine, its time of
+    change in ns (else 0), in an order that stays; None where there are none.
     """
 
     spec: str
@@ -60,6 +62,7 @@ class ImageRows:
     read: Callable[[], Iterator[Row]]
     read_labels: Callable[[], Iterator[int | None]] | None = None
     chunks: Callable[[], Sequence[Chunk]] | None = None
+    files: Callable[[], Iterator[tuple[str, int, int]]] | None = None
 
     def __post_init__(self) -> None:
         """Classes are matched by name, so two of one name would become one class."""

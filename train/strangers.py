@@ -103,7 +103,7 @@ def far13(data: str, strangers: Path | None = None) -> dict[str, ImageRows]:
     photographs = _other(source.spec, place, strangers)
     kept = own_rows(source)
     count, own = len(kept), tuple(kept)  # read once for ten sets
-    kept = replace(kept, read=lambda: iter(own))
+    kept = replace(kept, read=lambda: iter(own), chunks=None)
     others = {name: photographs if name == "other-photos" else digits for name in OTHERS}
     return {name: _changed(name, others.get(name, kept), count, encoding) for name in NAMES}
 
@@ -111,7 +111,9 @@ def far13(data: str, strangers: Path | None = None) -> dict[str, ImageRows]:
 def own_rows(source: ImageRows) -> ImageRows:
     """The rows of DATA that far13 changes, in their order."""
     count = min(COUNT, len(source))
-    return replace(source, size=count, read=lambda: _drawn(source, count), read_labels=None)
+    return replace(
+        source, size=count, read=lambda: _drawn(source, count), read_labels=None, chunks=None
+    )
 
 
 def all_strangers(spec: str, data: str, strangers: Path | None = None) -> ImageRows:
@@ -185,7 +187,7 @@ def stored_like(rows: ImageRows, encoding: Encoding) -> ImageRows:
                 row = replace(row, image=encoding.encode(pixels))
             yield row
 
-    return replace(rows, read=read, read_labels=rows.labels)
+    return replace(rows, read=read, read_labels=rows.labels, chunks=None)
 
 
 def _opened(row: Row) -> Image.Image:

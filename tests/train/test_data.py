@@ -17,6 +17,7 @@ from PIL import Image
 
 from model.image import InputSpec, UInt8Array, decode
 from train.data import DataError, ImageRows, open_data
+from train.images import load_images
 
 SPEC = InputSpec(shape=(1, 3, 3))
 
@@ -202,8 +203,13 @@ def test_damaged_parquet_is_a_data_error(tmp_path: Path) -> None:
         open_data(str(path))
     content[4:200] = bytes(196)
     path.write_bytes(content)
+    rows = open_data(str(path))
+    assert {row.error is not None and "not readable as Parquet" in row.error for row in rows} == {
+        True,
+        False,
+    }
     with pytest.raises(DataError, match="not readable as Parquet"):
-        list(open_data(str(path)))
+        load_images(rows, SPEC, None, lambda rows, **_: rows)
 
 
 @pytest.mark.parametrize(

@@ -221,7 +221,7 @@ def limited(rows: ImageRows, count: int | None) -> ImageRows:
     def read() -> Iterator[Row]:
         return (row for i, row in enumerate(rows) if i in chosen)
 
-    return replace(rows, size=count, read=read, read_labels=None)
+    return replace(rows, size=count, read=read, read_labels=None, chunks=None)
 
 
 def load_unseen(
