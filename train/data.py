@@ -1,18 +1,20 @@
 """DATA: how every command names images, and the rows behind each kind of name.
 
 ``digits[:split]``, ``NAME[:split]`` of a torchvision data set, a folder with one sub-folder a
-class, a folder or glob of images, Parquet in the Hugging Face image layout (file, folder or URL),
-or ``far13:DATA``, strangers to DATA. Every source yields *encoded* images, so that the one path of
-``model.image`` decodes them all. Parquet is read in ``train.parquet``, strangers are made in
-``train.strangers``; splitting is in ``train.split``, decoding into memory in ``train.images``.
+class, a folder or glob of images, Parquet or Arrow in the Hugging Face image layout or with a
+column of uint8 ``pixels``, a URL of any file or folder, or ``far13:DATA``, strangers to DATA. Every
+source yields *encoded* images, so that the one path of ``model.image`` decodes them all. Tables are
+read in ``train.parquet``, folders in ``train.folders``; strangers are made in ``train.strangers``;
+splitting is in ``train.split``, decoding into memory in ``train.images``.
 """
 
 from __future__ import annotations
 
 import glob
 import io
+import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -94,22 +96,22 @@ def open_data(spec: str, *, strangers: Path | None = None) -> ImageRows:
 
         return all_strangers(spec, spec.removeprefix(FAR13), strangers)
     if "://" in spec:
-        return _parquet_rows(spec, spec)
+        return _url_rows(spec)
     name, _, split = spec.partition(":")
     if name.lower() == "digits":
         return _digits_rows(spec, split or "train")
     path = Path(spec)
     if path.is_dir():
-        return _folder_rows(spec, path)
+        return _folder_rows(spec, str(path))
     if path.is_file():
-        if path.suffix == ".parquet":
+        if path.suffix in (".parquet", ".arrow", ".feather"):
             return _parquet_rows(spec, str(path))
-        return _file_rows(spec, [path])
+        return _file_rows(spec, [spec])
     if glob.has_magic(spec):
-        found = [Path(found) for found in sorted(glob.glob(spec, recursive=True))]
-        if any(path.suffix == ".parquet" for path in found):
+        found = glob.glob(spec, recursive=True)
+        if any(name.endswith(".parquet") for name in found):
             raise DataError(f"{spec}: a glob of Parquet; name its folder instead")
-        return _file_rows(spec, [path for path in found if path.is_file()])
+        return _file_rows(spec, (name for name in found if os.path.isfile(name)))
     return _torchvision_rows(spec, name, split or "train")
 
 
@@ -177,45 +179,47 @@ def _torchvision_rows(spec: str, name: str, split: str) -> ImageRows:
     return ImageRows(spec=spec, size=len(dataset), class_labels=labels, read=read)
 
 
-def _folder_rows(spec: str, folder: Path) -> ImageRows:
-    if any(folder.rglob("*.parquet")):
-        return _parquet_rows(spec, str(folder))
-    classes = sorted(entry.name for entry in folder.iterdir() if _holds_images(entry))
-    if not classes:
-        return _file_rows(spec, _images_in(folder))
-    files = [(path, i) for i, name in enumerate(classes) for path in _images_in(folder / name)]
+def _folder_rows(spec: str, location: str) -> ImageRows:
+    """A folder by path or URL: Parquet if there is some, else tars, else images, else Arrow."""
+    from train.folders import folder_rows
+    from train.listing import listed
+    from train.places import Place, reason
 
-    def read() -> Iterator[Row]:
-        for path, label in files:
-            yield Row(id=str(path.relative_to(folder)), image=path.read_bytes(), label=label)
-
-    return ImageRows(
-        spec=spec,
-        size=len(files),
-        class_labels=tuple(classes),
-        read=read,
-        read_labels=lambda: (label for _, label in files),
-    )
+    place = Place.of(location)
+    try:
+        found = listed(place)
+    except OSError as error:
+        raise DataError(f"{spec}: cannot be listed: {reason(error)}") from error
+    if found.parquet or (found.arrow and not len(found.images)):
+        return _parquet_rows(spec, location)
+    if not len(found.images) and "://" in location:
+        return _parquet_rows(spec, location)  # whose error names all that was looked for
+    prefix = "" if "://" in location else os.path.join(Path(location), "")
+    return folder_rows(spec, place, found, prefix.removeprefix("./"))
 
 
-def _holds_images(entry: Path) -> bool:
-    return entry.is_dir() and not entry.name.startswith((".", "_")) and bool(_images_in(entry))
+def _url_rows(spec: str) -> ImageRows:
+    from pyarrow.fs import FileType
+
+    from train.folders import remote_file
+    from train.places import READ_ERRORS, Place
+
+    try:
+        place = Place.of(spec)
+        kind = place.filesystem.get_file_info(place.path).type
+    except READ_ERRORS as error:
+        raise DataError(f"{spec}: not readable as Parquet or images: {error}") from error
+    if kind == FileType.Directory:
+        return _folder_rows(spec, spec)
+    if Path(place.path).suffix.lower() in IMAGE_SUFFIXES:
+        return remote_file(spec, place)
+    return _parquet_rows(spec, spec)
 
 
-def _images_in(folder: Path) -> list[Path]:
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-    return sorted(path for path in found if path.is_file())
+def _file_rows(spec: str, paths: Iterable[str]) -> ImageRows:
+    from train.folders import file_rows
 
-
-def _file_rows(spec: str, paths: list[Path]) -> ImageRows:
-    if not paths:
-        raise DataError(f"{spec}: no images there; expected files in {sorted(IMAGE_SUFFIXES)}")
-
-    def read() -> Iterator[Row]:
-        for path in paths:
-            yield Row(id=str(path), image=path.read_bytes(), label=None)
-
-    return ImageRows(spec=spec, size=len(paths), class_labels=None, read=read)
+    return file_rows(spec, paths)
 
 
 def _parquet_rows(spec: str, location: str) -> ImageRows:
