@@ -87,6 +87,7 @@ class ArrowTable:
         fields = [i for i, name in enumerate(self.schema.names) if name in wanted]
         options = pa.ipc.IpcReadOptions(included_fields=fields)
         batch = pa.ipc.open_file(self._source, options=options).get_batch(piece)
+        batch = batch.select([self.schema.names[i] for i in fields])  # no field is asked as all
         batch.validate()
         for first in range(0, batch.num_rows, BATCH_ROWS):
             yield batch.slice(first, BATCH_ROWS)
