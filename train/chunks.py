@@ -6,9 +6,11 @@ set has at that place, with the same ids.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from calibration.arrays import IntArray
 from train.data import DataError, ImageRows, Row, open_data
@@ -48,6 +50,21 @@ class Known:
                 yield replace(row, label=known_label(row, self.index))
             except DataError as error:
                 yield replace(row, label=None, error=row.error or str(error))
+
+
+def inputs_of(rows: ImageRows) -> dict[str, Any]:
+    """What a job reads, in short, so that one that goes on later notices other inputs.
+
+    ``sha256`` is over name, size and, on this machine, time of change of each file, in the order of
+    the rows; a file that has gone counts with size -1. Without files, the number of rows.
+    """
+    if rows.files is None:
+        return {"data": rows.spec, "rows": len(rows)}
+    digest, count, total = hashlib.sha256(), 0, 0
+    for name, size, changed in rows.files():
+        digest.update(json.dumps([name, size, changed]).encode())
+        count, total = count + 1, total + max(size, 0)
+    return {"data": rows.spec, "files": count, "bytes": total, "sha256": digest.hexdigest()}
 
 
 def chunks_of(rows: ImageRows) -> Sequence[Chunk]:
