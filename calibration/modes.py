@@ -152,9 +152,9 @@ class Ranking:
 
     @property
     def smallest_p(self) -> float:
-        """The smallest p-value that an image can have, 1 / (n + 1) of the rows it is ranked among.
+        """The smallest p-value that an image can have, 1 / (n + 1) for n rows it is ranked among.
 
-        In mode label_shift_safe those of the smallest class, in mode predicted_class of the largest.
+        Mode label_shift_safe: those of the smallest class; predicted_class: of the largest.
         """
         n = self.sizes.min() if self.mode == LABEL_SHIFT_SAFE else self.sizes.max()
         return 1 / (int(n) + 1)

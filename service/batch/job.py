@@ -27,7 +27,7 @@ from service.batch.parts import (
     standing,
     tables,
 )
-from service.batch.record import DECIDING, FINISHED, Record, open_record
+from service.batch.record import DECIDING, FINISHED, Record, find_record
 
 #: Where the first pass of ``--fdr`` writes.
 STAGED = "_scored"
@@ -73,13 +73,17 @@ class Job:
         q: float | None = self.record.options.get("fdr")
         return q
 
+    def finished(self) -> Record | None:
+        """The record where this very job has ended; raises ``JobError`` where OUT has another."""
+        found = find_record(self.folder, self.record)
+        return found if found is not None and found.state == FINISHED else None
+
     def run(self, source: Source) -> Record:
-        """Begin, or go on; a job that has ended is left as it is. Raises ``JobError``."""
+        """Begin, or go on. Raises ``JobError``."""
         self.folder.make()
         with self.folder.held():
-            record = open_record(self.folder, self.record)
-            if record.state == FINISHED:
-                return record
+            found = find_record(self.folder, self.record)
+            record = self.record if found is None else found.again()
             began = time.monotonic() - record.seconds
             self.folder.sweep()
             record.write(self.folder)

@@ -10,14 +10,8 @@ Only functions of this module import Ray.
 
 from __future__ import annotations
 
-import logging
 import math
-import os
-import secrets
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -100,7 +94,8 @@ def _streamed(
         num_cpus=_SCORING,
         num_gpus=1 if _gpus() else 0,
     )
-    for block in data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1):
+    blocks: Any = data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)
+    for block in blocks:
         for row in block.to_pylist():
             yield Scored(Position(row[CHUNK], row[ROW]), from_bytes(row[CONTENT]))
 
@@ -112,6 +107,9 @@ def _source(chunks: Sequence[Chunk], spec: InputSpec, size: int, start: Position
 
     class Chunks(Datasource):
         """What is left to be read."""
+
+        def __init__(self) -> None:
+            super().__init__()  # type: ignore[no-untyped-call]
 
         def __len__(self) -> int:
             return max(len(chunks) - start.chunk, 0)
@@ -159,7 +157,9 @@ def _raise_unless_lost(error: Exception, *, last: bool) -> None:
         if isinstance(cause, Exception) and not isinstance(cause, RayError):
             raise cause from error
         found = found.__cause__
-    if not isinstance(error, RayError) or last:
+    if not isinstance(error, RayError):
+        raise error
+    if last:
         raise JobError(
             f"Ray failed {ATTEMPTS} times at the same row: {_brief(error)}; see that its machines "
             "have the memory, then go on with the same command"

@@ -81,6 +81,8 @@ def _imported(address: str | None) -> Any:
     """Ray reads its environment once, at import."""
     settings = {
         "RAY_USAGE_STATS_ENABLED": "0",
+        # else it warns at each start of an actor of what Ray Data has always done
+        "RAY_BACKEND_LOG_LEVEL": "fatal",
         "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
         # each of its processes is made when it is needed: they are few cores that start them
         "RAY_prestart_worker_first_driver": "0",
@@ -107,5 +109,3 @@ def _imported(address: str | None) -> Any:
 
 def _cpus(cluster: Cluster) -> int:
     return max(os.cpu_count() or 1, cluster.workers[1] if cluster.workers else 1)
-
-

@@ -43,13 +43,17 @@ class Record:
         """Write or replace it in OUT."""
         folder.write(FILE, (json.dumps(asdict(self), indent=2) + "\n").encode())
 
+    def again(self) -> Record:
+        """Of a job that somebody goes on with."""
+        return replace(self, sittings=self.sittings + 1)
+
     def ended(self, counts: dict[str, int], seconds: float) -> Record:
         """Of a job whose last row is written."""
         return replace(self, state=FINISHED, finished=_now(), counts=counts, seconds=seconds)
 
 
-def open_record(folder: Folder, asked: Record) -> Record:
-    """The record of the job that ``asked`` describes: new, or what is in OUT already.
+def find_record(folder: Folder, asked: Record) -> Record | None:
+    """What OUT has of the job that ``asked`` describes; None where it is empty.
 
     Raises ``JobError`` where OUT holds something else.
     """
@@ -61,12 +65,11 @@ def open_record(folder: Folder, asked: Record) -> Record:
                 f"{folder.shown} is not an empty folder (it has {strange[0]}): a table is never "
                 "mixed; choose another --out"
             )
-        asked.write(folder)
-        return asked
+        return None
     found = _parsed(folder, content)
     for name in ("inputs", "model", "options"):
         _check_same(folder, name, getattr(found, name), getattr(asked, name))
-    return replace(found, sittings=found.sittings + (found.state != FINISHED))
+    return found
 
 
 def model_facts(scorer: Scorer) -> dict[str, Any]:

@@ -1,10 +1,9 @@
-"""What ``oodgate score`` does once its options are read: the job, where it is scored, its report."""
+"""What ``oodgate score`` does once its options are read: the job, its place, its report."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pyarrow as pa
 import typer
@@ -22,7 +21,7 @@ from service.batch.looked_up import images_at
 from service.batch.on_ray import scored_on_ray
 from service.batch.parts import Position, Scored, tables
 from service.batch.ray_start import Starting
-from service.batch.record import FINISHED, Record, model_facts
+from service.batch.record import Record, model_facts
 from service.batch.report import told, write_report
 from service.batch.summary import Summary, summarise
 from service.scorer import Scorer
@@ -101,13 +100,15 @@ def score_all(
         check=_check_ids,
         report=lambda: _report(work, folder),
     )
+    finished = job.finished()
     try:
-        record = job.run(_source(work, schema, starting))
+        record = finished or job.run(_source(work, schema, starting))
     except KeyboardInterrupt:
         say(f"stopped; what is in {out} stays, and the same command goes on with it")
         raise typer.Exit(130) from None
     counts = ", ".join(f"{number:,} {name}" for name, number in sorted(record.counts.items()))
-    typer.echo(f"{out}: {work.rows:,} rows: {counts}")
+    done = "" if finished is None else ", finished before: nothing to do"
+    typer.echo(f"{out}: {work.rows:,} rows: {counts}{done}")
 
 
 def _source(work: Work, schema: pa.Schema, starting: Starting | None) -> Source:
@@ -138,9 +139,7 @@ def _report(work: Work, folder: Folder) -> None:
     predictor = work.scorer.predictor
     calibration = predictor.bundle.calibration if predictor is not None else None
     with Progress("summing up", work.rows) as bar:
-        summary = summarise(
-            _watched(folder, bar), calibration, work.scorer.class_labels
-        )
+        summary = summarise(_watched(folder, bar), calibration, work.scorer.class_labels)
     found = images_at(folder, work.chunks, [one.row for one in summary.atypical])
     sheet = [(found.get(one.row), caption_of(one)) for one in summary.atypical]
     report = folder.within(REPORT)

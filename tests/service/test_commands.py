@@ -179,7 +179,20 @@ ERRORS = {
     "no such data": ("score {bundle} --data nope --out {tmp}/o --local", "no such file or folder"),
     "no bundle": ("inspect nope", "no bundle 'nope'"),
     "a checkpoint is none": ("inspect {checkpoint}", "is no bundle"),
-    "not local": ("score {bundle} --data digits --out {tmp}/o", "add --local"),
+    "no such Ray": (
+        "score {bundle} --data digits --out {tmp}/o --address 127.0.0.1:9",
+        "cannot reach Ray at 127.0.0.1:9",
+    ),
+    "no address": (
+        "score {bundle} --data digits --out {tmp}/o --address here",
+        "expected host:port",
+    ),
+    "workers": ("score {bundle} --data digits --out {tmp}/o --workers 3-2", "--workers 3-2"),
+    "fdr": ("score {bundle} --data digits --out {tmp}/o --local --fdr 1", "--fdr 1.0: expected"),
+    "fdr of scores": (
+        "score {checkpoint} --data digits --out {tmp}/o --local --fdr 0.1",
+        "is not calibrated, so its images have no p-values",
+    ),
     "alpha too small": (
         "score {bundle} --data digits --out {tmp}/o --local --alpha 0.001",
         "0.001",

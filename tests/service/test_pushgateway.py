@@ -30,14 +30,14 @@ from service.pushgateway import Gateway, JobMetrics
 from service.scorer import Scorer, open_scorer
 from service.standing import OUTCOMES
 from service.startup import StartupError, free_ports
-from service.verdict_table import ScoredRow
+from service.verdict_table import verdict_schema
 from train.data import open_data
 
 Run = Callable[..., tuple[int, str, str]]
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 GROUP = {"job": "oodgate-score", "instance": "nightly"}
-ROWS = [ScoredRow(id="a", label=None, error="no image"), ScoredRow(id="b", label=None)]
+ROWS = pa.Table.from_pylist([{"id": "a", "error": "no image"}, {"id": "b"}], verdict_schema([]))
 
 
 @dataclass

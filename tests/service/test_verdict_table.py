@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -17,12 +16,12 @@ from calibration.errors import UnsupportedAlphaError
 from calibration.table import SCORE_SCHEMA, logits_of, read_table, statistics_of
 from model.image import decode
 from model.statistics import RESOLUTION
-from service import scorer as scoring
+from service.batch.images import batches
 from service.bundle import Bundle, BundleError
 from service.predictor import Predictor
-from service.scorer import Input, open_scorer, prepare_folder, score_rows
+from service.scorer import Scorer, open_scorer
 from service.verdict_table import VERDICT_FIELDS
-from train.data import open_data
+from train.data import Row, open_data
 
 #: contracts.md, "The verdict", flat.
 CONTRACT = (
@@ -38,25 +37,23 @@ STATISTICS = {"ladj", "ladj_1", "mean_square_1", "class_distance", "margin", "en
 STATISTICS |= {"band_1", "place_11", "input_complexity", "input_mean", "input_band_1"}
 
 
-def inputs(count: int = 20) -> list[Input]:
+def inputs(count: int = 20) -> list[Row]:
     """Digits, with something that is no image in third place."""
-    rows = [(row.id, row.image, row.label) for row in islice(open_data("digits:test"), count)]
-    return [*rows[:2], ("broken.png", b"junk", 4), *rows[2:]]
+    rows = list(islice(open_data("digits:test"), count))
+    return [*rows[:2], Row(id="broken.png", image=b"junk", label=4), *rows[2:]]
 
 
-def write(source: Path, out: Path, rows: list[Input], **options: Any) -> pa.Table:
+def write(source: Path, rows: list[Row], **options: Any) -> pa.Table:
     asked = {"bundles": None, "alpha": None, "statistics": True} | options
     scorer = open_scorer(str(source), **asked)
-    prepare_folder(out)
-    seen: list[int] = []
-    score_rows(scorer, rows, out, seen.append)
-    assert sum(seen) == len(rows)
-    return pq.read_table(out)
+    schema = scorer.schema()
+    found = [scorer(batch, schema) for batch in batches(rows, scorer.spec, 64)]
+    return pa.concat_tables([schema.empty_table(), *found])
 
 
 @pytest.fixture
-def table(bundle_dir: Path, tmp_path: Path) -> pa.Table:
-    return write(bundle_dir, tmp_path / "out", inputs())
+def table(bundle_dir: Path) -> pa.Table:
+    return write(bundle_dir, inputs())
 
 
 def test_columns_are_those_of_the_contract(table: pa.Table, bundle: Bundle) -> None:
@@ -69,13 +66,14 @@ def test_columns_are_those_of_the_contract(table: pa.Table, bundle: Bundle) -> N
 
 
 def test_it_is_a_score_table(table: pa.Table, tmp_path: Path) -> None:
-    found = read_table(tmp_path / "out" / "part-00000.parquet")
+    pq.write_table(table, tmp_path / "t.parquet")
+    found = read_table(tmp_path / "t.parquet")
     assert logits_of(found).shape == (21, 10)
 
 
 def test_rows_keep_their_order(table: pa.Table) -> None:
-    assert table["id"].to_pylist() == [id_ for id_, _, _ in inputs()]
-    assert table["label"].to_pylist() == [label for _, _, label in inputs()]
+    assert table["id"].to_pylist() == [row.id for row in inputs()]
+    assert table["label"].to_pylist() == [row.label for row in inputs()]
 
 
 def test_what_is_no_image_is_a_row_with_its_error(table: pa.Table) -> None:
@@ -92,10 +90,10 @@ def test_what_is_no_image_is_a_row_with_its_error(table: pa.Table) -> None:
 def test_online_and_batch_agree(table: pa.Table, bundle: Bundle) -> None:
     predictor = Predictor(bundle)
     step = 1 / (bundle.calibration.reference_size + 1)
-    for row, (_, data, _) in zip(table.to_pylist(), inputs(), strict=True):
+    for row, given in zip(table.to_pylist(), inputs(), strict=True):
         if row["error"] is not None:
             continue
-        verdict = predictor(decode(data, bundle.spec)[None])[0]
+        verdict = predictor(decode(given.image, bundle.spec)[None])[0]
         exact = asdict(verdict)
         for name in (
             *("class_index", "class_label", "alpha", "delta", "mode", "threshold"),
@@ -124,14 +122,14 @@ def test_a_verdict_follows_from_its_row(table: pa.Table) -> None:
             assert row["reason"] == kinds[row["decision"]]
 
 
-def test_without_statistics(bundle_dir: Path, tmp_path: Path) -> None:
-    table = write(bundle_dir, tmp_path / "out", inputs(3), statistics=False)
+def test_without_statistics(bundle_dir: Path) -> None:
+    table = write(bundle_dir, inputs(3), statistics=False)
     assert set(table.column_names) == set(CONTRACT)
     assert table["unusual"].null_count == 1
 
 
-def test_a_bare_checkpoint_gives_scores_only(checkpoint_dir: Path, tmp_path: Path) -> None:
-    table = write(checkpoint_dir, tmp_path / "out", inputs(3))
+def test_a_bare_checkpoint_gives_scores_only(checkpoint_dir: Path) -> None:
+    table = write(checkpoint_dir, inputs(3))
     assert table["log_prob"].null_count == table["logits"].null_count == 1
     for name in ("decision", "p_value", "posterior", "model_version"):
         assert table[name].null_count == 4
@@ -140,8 +138,8 @@ def test_a_bare_checkpoint_gives_scores_only(checkpoint_dir: Path, tmp_path: Pat
         open_scorer(str(checkpoint_dir), None, 0.1, True)
 
 
-def test_alpha_may_be_asked_for(bundle_dir: Path, tmp_path: Path) -> None:
-    table = write(bundle_dir, tmp_path / "out", inputs(3), alpha=0.2)
+def test_alpha_may_be_asked_for(bundle_dir: Path) -> None:
+    table = write(bundle_dir, inputs(3), alpha=0.2)
     alphas, thresholds = (
         set(table[name].drop_null().to_pylist()) for name in ("alpha", "threshold")
     )
@@ -156,61 +154,54 @@ def test_an_alpha_that_the_reference_cannot_support(bundle_dir: Path) -> None:
     assert "0.0" in str(smallest)
 
 
-@pytest.mark.parametrize("content", ["file in it", "is a file"])
-def test_out_must_be_empty(tmp_path: Path, content: str) -> None:
-    out = tmp_path / "out"
-    if content == "is a file":
-        out.write_text("mine")
-    else:
-        out.mkdir()
-        (out / "part-00000.parquet").write_text("mine")
-    with pytest.raises(BundleError, match="is not an empty folder"):
-        prepare_folder(out)
-
-
-@pytest.mark.parametrize(("count", "sizes"), [(19, [8, 8, 4]), (23, [8, 8, 8]), (3, [4])])
-def test_parts_are_in_order(
-    bundle_dir: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    count: int,
-    sizes: list[int],
-) -> None:
-    monkeypatch.setattr(scoring, "BATCH", 4)
-    monkeypatch.setattr(scoring, "PART_ROWS", 8)
-    rows, out = inputs(count), tmp_path / "out"
-    table = write(bundle_dir, out, rows)
-    parts = sorted(path.name for path in out.iterdir())
-    assert parts == [f"part-{i:05d}.parquet" for i in range(len(sizes))]
-    assert [pq.read_metadata(out / name).num_rows for name in parts] == sizes
-    assert table["id"].to_pylist() == [id_ for id_, _, _ in rows]
-
-
-@pytest.mark.parametrize("rows", [[], [("a", b"", None)]])
-def test_a_table_has_its_columns_even_without_verdicts(
-    bundle_dir: Path, tmp_path: Path, rows: list[Input]
-) -> None:
-    table = write(bundle_dir, tmp_path / "out", rows)
+@pytest.mark.parametrize("rows", [[], [Row(id="a", image=b"", label=None)]])
+def test_a_table_has_its_columns_even_without_verdicts(bundle_dir: Path, rows: list[Row]) -> None:
+    table = write(bundle_dir, rows)
     assert table.num_rows == len(rows)
     assert set(statistics_of(table)) > STATISTICS
 
 
-def test_a_failed_job_leaves_no_part_that_looks_whole(bundle_dir: Path, tmp_path: Path) -> None:
-    def failing() -> Iterator[Input]:
-        yield from inputs(2)
-        raise OSError("the disk went away")
-
-    scorer = open_scorer(str(bundle_dir), None, None, True)
-    prepare_folder(tmp_path / "out")
-    with pytest.raises(OSError, match="went away"):
-        score_rows(scorer, failing(), tmp_path / "out", lambda _: None)
-    assert not list((tmp_path / "out").glob("part-*"))
-
-
 def test_each_image_may_have_its_own_alpha(bundle: Bundle) -> None:
     predictor = Predictor(bundle)
-    pixels = np.stack([decode(data, bundle.spec) for _, data, _ in inputs(2)[:2]])
+    pixels = np.stack([decode(row.image, bundle.spec) for row in inputs(2)[:2]])
     first, second = predictor(pixels, [0.3, None])
     assert (first.alpha, second.alpha) == (0.3, 0.05)
     assert first.threshold > second.threshold
     assert first.p_value == pytest.approx(predictor(pixels)[0].p_value)
+
+
+def test_an_image_that_cannot_be_scored_is_a_row_with_its_error(
+    bundle_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = inputs(4)
+    bad = decode(rows[1].image, open_scorer(str(bundle_dir), None, None, True).spec)
+    real = Scorer._columns
+
+    def failing(self: Scorer, pixels: Any) -> Any:
+        if any(np.array_equal(one, bad) for one in pixels):
+            raise RuntimeError("too strange")
+        return real(self, pixels)
+
+    whole = write(bundle_dir, rows)
+    monkeypatch.setattr(Scorer, "_columns", failing)
+    table = write(bundle_dir, rows)
+    assert table["error"][1].as_py() == "could not be scored: RuntimeError('too strange')"
+    assert table["error"].null_count == 3
+    for i in (0, 3, 4):
+        found, expected = (t.slice(i, 1).to_pylist()[0] for t in (table, whole))
+        assert found["decision"] == expected["decision"]
+        assert found["p_value"] == pytest.approx(expected["p_value"])
+
+
+def test_a_model_that_fails_at_anything_is_not_the_images_fault(
+    bundle_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(self: Scorer, pixels: Any) -> Any:
+        raise RuntimeError("no device")
+
+    scorer = open_scorer(str(bundle_dir), None, None, True)
+    schema = scorer.schema()
+    monkeypatch.setattr(Scorer, "_columns", failing)
+    (batch,) = batches(inputs(3), scorer.spec, 64)
+    with pytest.raises(RuntimeError, match="no device"):
+        scorer(batch, schema)
