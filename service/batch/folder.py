@@ -131,5 +131,7 @@ class Folder:
                     f"{self.shown}: another oodgate score writes to it; wait for its end, or "
                     "choose another --out"
                 ) from error
-            yield
-            (self.local / _LOCK).unlink(missing_ok=True)
+            try:
+                yield
+            finally:
+                (self.local / _LOCK).unlink(missing_ok=True)

@@ -90,7 +90,8 @@ class Job:
             try:
                 counts = self._all(record, source)
             except BaseException:
-                replace(record, seconds=time.monotonic() - began).write(self.folder)
+                reached = find_record(self.folder, self.record) or record
+                replace(reached, seconds=time.monotonic() - began).write(self.folder)
                 raise
             record = record.ended(counts, time.monotonic() - began)
             record.write(self.folder)

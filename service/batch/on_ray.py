@@ -94,9 +94,9 @@ def _streamed(
         num_cpus=_SCORING,
         num_gpus=1 if _gpus() else 0,
     )
-    blocks: Any = data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)
-    for block in blocks:
-        for row in block.to_pylist():
+    stream: Any = data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)
+    for rows in stream:
+        for row in rows.to_pylist():
             yield Scored(Position(row[CHUNK], row[ROW]), from_bytes(row[CONTENT]))
 
 

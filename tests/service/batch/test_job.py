@@ -148,7 +148,7 @@ def failing_after(source: Source, rows: int) -> Source:
 
 
 @pytest.mark.parametrize("fdr", [None, 0.2])
-@pytest.mark.parametrize("rows", [0, 5, 17, 25, 33, 48, 59])
+@pytest.mark.parametrize("rows", [0, 5, 17, 25, 33, 48, 57])
 def test_a_job_that_was_ended_goes_on_to_the_same_files(
     make: Make, tmp_path: Path, rows: int, fdr: float | None
 ) -> None:
