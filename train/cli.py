@@ -24,8 +24,9 @@ INTERRUPTED = 130
 
 DATA_HELP = (
     "digits[:split], NAME[:split] of a torchvision data set, a folder with one sub-folder a class, "
-    "a folder or glob of images without labels, Parquet (file, folder, URL) with columns image "
-    "and label, or far13:DATA, thirteen kinds of strangers made from DATA."
+    "a folder or glob of images without labels, Parquet or Arrow with columns image (or uint8 "
+    "pixels) and label, a URL of any file or folder, or far13:DATA, thirteen kinds of strangers "
+    "made from DATA."
 )
 
 

@@ -180,7 +180,7 @@ def _torchvision_rows(spec: str, name: str, split: str) -> ImageRows:
 
 
 def _folder_rows(spec: str, location: str) -> ImageRows:
-    """A folder by path or URL: Parquet if there is some, else tars, else images, else Arrow."""
+    """A folder by path or URL: Parquet if there is some, else images, else Arrow."""
     from train.folders import folder_rows
     from train.listing import listed
     from train.places import Place, reason

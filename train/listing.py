@@ -1,4 +1,4 @@
-"""What a folder holds: images, tables or tars; found in one walk, and held compactly.
+"""What a folder holds: images or tables; found in one walk, and held compactly.
 
 A name is bytes relative to the folder with NUL between its parts, so that bytes sort as paths do.
 """
@@ -20,7 +20,6 @@ from train.data import IMAGE_SUFFIXES
 from train.places import Place
 
 TABLES = (b".arrow", b".feather")
-TARS = (b".tar", b".tar.gz", b".tgz")
 IMAGES = {suffix.encode() for suffix in IMAGE_SUFFIXES}
 
 #: Names that are Python objects before they are packed.
@@ -36,11 +35,10 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True)
 class Listing:
-    """Images in their order with their sizes, tars in their order, and whether there are tables."""
+    """Images in their order with their sizes, and whether there are tables."""
 
     images: pa.LargeBinaryArray
     sizes: npt.NDArray[np.int64]
-    tars: tuple[bytes, ...]
     parquet: bool
     arrow: bool
 
@@ -48,7 +46,6 @@ class Listing:
 def listed(place: Place) -> Listing:
     """What a folder holds, sub-folders too; raises ``OSError`` where it cannot be read."""
     found = {"parquet": False, "arrow": False}
-    tars = []
 
     def images() -> Iterator[Entry]:
         for entry in _local(place.path) if place.local else _remote(place):
@@ -60,11 +57,9 @@ def listed(place: Place) -> Listing:
                 found["parquet"] = True
             elif base.endswith(TABLES) and visible:
                 found["arrow"] = True
-            elif is_tar(base) and visible:
-                tars.append(entry.name)
 
     names, sizes = packed(images())
-    return Listing(names, sizes, tuple(sorted(tars)), found["parquet"], found["arrow"])
+    return Listing(names, sizes, found["parquet"], found["arrow"])
 
 
 def packed(entries: Iterable[Entry]) -> tuple[pa.LargeBinaryArray, npt.NDArray[np.int64]]:
@@ -91,11 +86,6 @@ def packed(entries: Iterable[Entry]) -> tuple[pa.LargeBinaryArray, npt.NDArray[n
 def is_image(name: bytes) -> bool:
     """Whether a file of this name is one."""
     return os.path.splitext(name.rsplit(b"\0", 1)[-1])[1].lower() in IMAGES
-
-
-def is_tar(name: bytes) -> bool:
-    """Whether a file of this name is a tar."""
-    return name.lower().endswith(TARS)
 
 
 def shown(name: bytes) -> str:

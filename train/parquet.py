@@ -163,7 +163,7 @@ def _listed(place: Place) -> list[str]:
     found = sorted(entry.path for entry in entries if entry.is_file and is_table(entry.base_name))
     parquet = [path for path in found if path.endswith(".parquet")]
     if not found:
-        raise FileNotFoundError(f"{path} holds no *.parquet, no tars and no images")
+        raise FileNotFoundError(f"{path} holds no *.parquet and no images")
     return parquet or found
 
 
