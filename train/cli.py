@@ -25,8 +25,8 @@ INTERRUPTED = 130
 DATA_HELP = (
     "digits[:split], NAME[:split] of a torchvision data set, a folder with one sub-folder a class, "
     "a folder or glob of images without labels, Parquet or Arrow with columns image (or uint8 "
-    "pixels) and label, a URL of any file or folder, or far13:DATA, thirteen kinds of strangers "
-    "made from DATA."
+    "pixels) and label, WebDataset tars, a URL of any file or folder, or far13:DATA, thirteen "
+    "kinds of strangers made from DATA."
 )
 
 

@@ -2,10 +2,11 @@
 
 ``digits[:split]``, ``NAME[:split]`` of a torchvision data set, a folder with one sub-folder a
 class, a folder or glob of images, Parquet or Arrow in the Hugging Face image layout or with a
-column of uint8 ``pixels``, a URL of any file or folder, or ``far13:DATA``, strangers to DATA. Every
-source yields *encoded* images, so that the one path of ``model.image`` decodes them all. Tables are
-read in ``train.parquet``, folders in ``train.folders``; strangers are made in ``train.strangers``;
-splitting is in ``train.split``, decoding into memory in ``train.images``.
+column of uint8 ``pixels``, WebDataset tars, a URL of any file or folder, or ``far13:DATA``,
+strangers to DATA. Every source yields *encoded* images, so that the one path of ``model.image``
+decodes them all. Tables are read in ``train.parquet``, folders in ``train.folders``, tars in
+``train.tars``; strangers are made in ``train.strangers``; splitting is in ``train.split``, decoding
+into memory in ``train.images``.
 """
 
 from __future__ import annotations
@@ -24,8 +25,12 @@ from PIL import Image
 
 if TYPE_CHECKING:
     from train.chunks import Chunk
+    from train.places import Place
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
+
+#: Tars of samples, as WebDataset has them.
+TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 
 #: What DATA begins with that names strangers to other DATA.
 FAR13 = "far13:"
@@ -106,11 +111,15 @@ def open_data(spec: str, *, strangers: Path | None = None) -> ImageRows:
     if path.is_file():
         if path.suffix in (".parquet", ".arrow", ".feather"):
             return _parquet_rows(spec, str(path))
+        if spec.endswith(TAR_SUFFIXES):
+            return _local_tars(spec, [spec])
         return _file_rows(spec, [spec])
     if glob.has_magic(spec):
         found = glob.glob(spec, recursive=True)
         if any(name.endswith(".parquet") for name in found):
             raise DataError(f"{spec}: a glob of Parquet; name its folder instead")
+        if tars := sorted(name for name in found if name.endswith(TAR_SUFFIXES)):
+            return _local_tars(spec, tars)
         return _file_rows(spec, (name for name in found if os.path.isfile(name)))
     return _torchvision_rows(spec, name, split or "train")
 
@@ -192,6 +201,8 @@ def _folder_rows(spec: str, location: str) -> ImageRows:
         raise DataError(f"{spec}: cannot be listed: {reason(error)}") from error
     if found.parquet or (found.arrow and not len(found.images)):
         return _parquet_rows(spec, location)
+    if found.tars and not len(found.images):
+        return _tar_rows(spec, place, [f"{place.path}/{name}" for name in found.tars])
     if not len(found.images) and "://" in location:
         return _parquet_rows(spec, location)  # whose error names all that was looked for
     prefix = "" if "://" in location else os.path.join(Path(location), "")
@@ -213,7 +224,23 @@ def _url_rows(spec: str) -> ImageRows:
         return _folder_rows(spec, spec)
     if Path(place.path).suffix.lower() in IMAGE_SUFFIXES:
         return remote_file(spec, place)
+    if place.path.endswith(TAR_SUFFIXES):
+        return _tar_rows(spec, place, [place.path])
     return _parquet_rows(spec, spec)
+
+
+def _local_tars(spec: str, paths: list[str]) -> ImageRows:
+    """Their ids begin with what the paths do not share."""
+    from train.places import Place
+
+    absolute = [os.path.abspath(path) for path in paths]
+    return _tar_rows(spec, Place(os.path.commonpath(map(os.path.dirname, absolute))), absolute)
+
+
+def _tar_rows(spec: str, place: Place, paths: list[str]) -> ImageRows:
+    from train.tars import tar_rows
+
+    return tar_rows(spec, place, paths)
 
 
 def _file_rows(spec: str, paths: Iterable[str]) -> ImageRows:

@@ -16,10 +16,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.fs as pafs
 
-from train.data import IMAGE_SUFFIXES
+from train.data import IMAGE_SUFFIXES, TAR_SUFFIXES
 from train.places import Place
 
 TABLES = (b".arrow", b".feather")
+TARS = tuple(suffix.encode() for suffix in TAR_SUFFIXES)
 IMAGES = {suffix.encode() for suffix in IMAGE_SUFFIXES}
 
 #: Names that are Python objects before they are packed.
@@ -35,17 +36,20 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True)
 class Listing:
-    """Images in their order with their sizes, and whether there are tables."""
+    """Images in their order with their sizes, and whether there are tables; sorted names of
+    tars."""
 
     images: pa.LargeBinaryArray
     sizes: npt.NDArray[np.int64]
     parquet: bool
     arrow: bool
+    tars: tuple[str, ...]
 
 
 def listed(place: Place) -> Listing:
     """What a folder holds, sub-folders too; raises ``OSError`` where it cannot be read."""
     found = {"parquet": False, "arrow": False}
+    tars: list[str] = []
 
     def images() -> Iterator[Entry]:
         for entry in _local(place.path) if place.local else _remote(place):
@@ -57,9 +61,11 @@ def listed(place: Place) -> Listing:
                 found["parquet"] = True
             elif base.endswith(TABLES) and visible:
                 found["arrow"] = True
+            elif base.endswith(TARS) and visible:
+                tars.append(os.fsdecode(entry.name.replace(b"\0", b"/")))
 
     names, sizes = packed(images())
-    return Listing(names, sizes, found["parquet"], found["arrow"])
+    return Listing(names, sizes, found["parquet"], found["arrow"], tuple(sorted(tars)))
 
 
 def packed(entries: Iterable[Entry]) -> tuple[pa.LargeBinaryArray, npt.NDArray[np.int64]]:
