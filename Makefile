@@ -6,7 +6,7 @@ STAMP := $(VENV)/.setup-done
 FREIA := $(VENV)/.freia-done
 SECONDS ?= 600
 
-.PHONY: help setup lint types format test test-fast test-integration clients demo bench bench-model bench-cifar bench-service bench-gate bench-drift soak protos lock clean
+.PHONY: help setup lint types format test test-fast test-integration clients demo bench bench-model bench-cifar bench-service bench-gate bench-drift bench-batch soak protos lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -48,7 +48,7 @@ demo: setup ## train, calibrate, serve and ask, on scikit-learn's digits
 
 # one at a time, or they would slow each other
 .NOTPARALLEL: bench
-bench: bench-service bench-model ## serving and the network; the others need data: see below
+bench: bench-service bench-batch bench-model ## serving and the network; the others need data: see below
 
 bench-model: $(FREIA) ## speed and memory of the network, against FrEIA and torchvision
 	$(BIN)/python -m tests.bench.model
@@ -66,6 +66,9 @@ bench-drift: setup ## false alarms and delays of the drift test, on simulated st
 
 bench-service: setup ## serving against the Predictor alone and other servers; TEST=.../fashion_mnist/test.parquet
 	$(BIN)/python -m tests.bench.service --bundle '$(or $(BUNDLE),fashion-mnist)' $(if $(TEST),--test '$(TEST)')
+
+bench-batch: setup ## a batch job on Ray against the Predictor alone, and its start and memory; TEST=.../fashion_mnist/test.parquet
+	$(BIN)/python -m tests.bench.batch --bundle '$(or $(BUNDLE),fashion-mnist)' $(if $(TEST),--test '$(TEST)')
 
 soak: setup clients ## long runs: fuzz, load, swaps, kills, rates; DATA=.../test.parquet; with STRANGERS=DATA drift, too
 	@test -n '$(DATA)' || { echo 'make soak: expected DATA=.../test.parquet, images like those of the calibration'; exit 1; }

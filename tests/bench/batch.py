@@ -1,6 +1,6 @@
 """What a batch job on Ray costs and gains: ``python -m tests.bench.batch --test DATA``.
 
-Images a second are those of a job that runs: from its first block of rows to its last row, since
+Images a second are those of a job that runs: from its first blocks of rows to its last row, since
 Ray's start and that of its actors are seconds of a night; the start has a row of its own.
 A figure is the median of interleaved rounds with its range. Nothing is asserted.
 """
@@ -29,9 +29,11 @@ from model.image import UInt8Array, decode
 from service.batch.on_ray import scored_on_ray
 from service.batch.parts import Position
 from service.batch.ray_start import Cluster, Starting
+from service.catalog import find_bundle
 from service.scorer import Scorer, open_scorer
 from tests.bench.pairs import Spread
 from tests.bench.record import Record, setting
+from tests.bench.service.raw import generated_images
 from train.chunks import chunks_of
 from train.data import open_data
 
@@ -117,8 +119,8 @@ class Encoded(Dataset[UInt8Array]):
 
 
 def _steady(rows: Iterator[int]) -> float:
-    """Rows a second after the first block of them."""
-    for _ in itertools.islice(rows, 4):
+    """Rows a second after the first blocks of them, of which each actor gives as many."""
+    for _ in itertools.islice(rows, 16):
         began = time.perf_counter()
     count = sum(rows)
     return count / (time.perf_counter() - began)
@@ -166,7 +168,7 @@ def _rates(args: argparse.Namespace, table: Path) -> list[Figure]:
 
 
 def _starts(args: argparse.Namespace, table: Path) -> list[Figure]:
-    _repeat(args.test, table, args.images)
+    _repeat(_images(args), table, args.images)
     found = [_start(args.bundle, table) for _ in range(args.rounds)]
     return [Figure("seconds from the command to its first row", found)]
 
@@ -184,8 +186,8 @@ def _start(bundle: str, table: Path) -> float:
 def _memory(args: argparse.Namespace, folder: Path) -> list[Figure]:
     """The driver's peak, with ten times the input over it."""
     few, many = folder / "few.parquet", folder / "many.parquet"
-    _repeat(args.test, few, args.images)
-    _repeat(args.test, many, 10 * args.images)
+    _repeat(_images(args), few, args.images)
+    _repeat(_images(args), many, 10 * args.images)
     peaks = [_peak(args.memory_bundle, path, folder / path.stem) for path in (few, many)]
     return [
         Figure("driver's peak memory, 10x the input over it", [peaks[1] / peaks[0]]),
@@ -206,9 +208,14 @@ def _peak(bundle: str, data: Path, out: Path) -> float:
     return round(peak, 1)
 
 
-def _repeat(data: str, path: Path, count: int) -> None:
-    """A table of ``count`` rows, the images of DATA again and again; its names are its own."""
-    images = [row.image for row in open_data(data)]
+def _images(args: argparse.Namespace) -> list[bytes]:
+    if args.test is None:
+        return generated_images(find_bundle(args.bundle, None), 512, 0)
+    return [row.image for row in open_data(args.test)]
+
+
+def _repeat(images: list[bytes], path: Path, count: int) -> None:
+    """A table of ``count`` rows, the images again and again."""
     schema = pa.schema([("image", pa.binary())])
     with pq.ParquetWriter(path, schema) as writer:
         for start in range(0, count, 1000):
@@ -219,9 +226,9 @@ def _repeat(data: str, path: Path, count: int) -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bundle", default="fashion-mnist")
-    parser.add_argument("--test", required=True, help="DATA like the bundle's")
+    parser.add_argument("--test", help="DATA like the bundle's; default: noise of its size")
     parser.add_argument("--memory-bundle", default="fashion-mnist", help="a quick one will do")
-    parser.add_argument("--images", type=int, default=5000)
+    parser.add_argument("--images", type=int, default=6000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=DEFAULT_OUT)
     return parser.parse_args()

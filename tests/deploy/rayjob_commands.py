@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import typer
 
 from service.cli import build_app
-
-#: Options of ``oodgate score`` on a Ray cluster; parsed here as long as the command lacks them.
-SCORE_ON_RAY = {"--address", "--workers", "--batch-size", "--fdr"}
 
 _KEYWORDS = {"if", "then", "else", "elif", "do", "exec", "!"}
 
@@ -55,20 +52,5 @@ def parsed(arguments: Sequence[str]) -> dict[str, Any]:
     name, *rest = arguments
     group: Any = typer.main.get_command(build_app())
     command = group.commands[name]
-    there = {option for parameter in command.params for option in parameter.opts}
-    params: dict[str, Any] = {}
-    if name == "score":
-        rest, params = _without(rest, SCORE_ON_RAY - there)
-    params.update(command.make_context(name, rest).params)
+    params: dict[str, Any] = command.make_context(name, rest).params
     return params
-
-
-def _without(words: Sequence[str], options: Set[str]) -> tuple[list[str], dict[str, Any]]:
-    """The words but for these options and their values, and what the options were given."""
-    left, given, rest = [], {}, iter(words)
-    for word in rest:
-        if word in options:
-            given[word.removeprefix("--").replace("-", "_")] = next(rest)
-        else:
-            left.append(word)
-    return left, given
