@@ -70,10 +70,11 @@ bench-service: setup ## serving against the Predictor alone and other servers; T
 bench-batch: setup ## a batch job on Ray against the Predictor alone, and its start and memory; TEST=.../fashion_mnist/test.parquet
 	$(BIN)/python -m tests.bench.batch --bundle '$(or $(BUNDLE),fashion-mnist)' $(if $(TEST),--test '$(TEST)')
 
-soak: setup clients ## long runs: fuzz, load, swaps, kills, rates; DATA=.../test.parquet; with STRANGERS=DATA drift, too
+soak: setup clients ## long runs: fuzz, load, swaps, kills, rates, a million rows; DATA=.../test.parquet; with STRANGERS=DATA drift, too
 	@test -n '$(DATA)' || { echo 'make soak: expected DATA=.../test.parquet, images like those of the calibration'; exit 1; }
 	failed=0; for run in fuzz soak swap chaos wire; do $(BIN)/python -m tests.soak $$run --bundle '$(or $(BUNDLE),fashion-mnist)' --data '$(DATA)' || failed=1; done; \
-	$(if $(STRANGERS),$(BIN)/python -m tests.soak drift --bundle '$(or $(BUNDLE),fashion-mnist)' --data '$(DATA)' --strangers '$(STRANGERS)' || failed=1;) exit $$failed
+	$(if $(STRANGERS),$(BIN)/python -m tests.soak drift --bundle '$(or $(BUNDLE),fashion-mnist)' --data '$(DATA)' --strangers '$(STRANGERS)' || failed=1;) \
+	$(BIN)/python -m tests.soak.batch --bundle '$(or $(BUNDLE),fashion-mnist)' --data '$(DATA)' || failed=1; exit $$failed
 
 $(FREIA): $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
