@@ -36,6 +36,7 @@ class Starting:
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self._ours = False
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._thread = ThreadPoolExecutor(1)
         self._begun = self._thread.submit(self._start)
 
@@ -43,14 +44,14 @@ class Starting:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with self._thread:
-            wait([self._begun])
+        wait([self._begun])
         if self._ours:
             import ray
 
             ray.shutdown()
             if self._folder is not None:
                 self._folder.cleanup()
+        self._thread.shutdown()  # not before: Ray's processes end with the thread that began them
 
     def ready(self) -> Cluster:
         """Wait until it is there; raises ``JobError`` where there is none."""
@@ -59,7 +60,6 @@ class Starting:
 
     def _start(self) -> None:
         ray = _imported(self._cluster.address)
-        self._folder = None
         if ray.is_initialized():
             return
         settings: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -102,13 +105,27 @@ def score_all(
     )
     finished = job.finished()
     try:
-        record = finished or job.run(_source(work, schema, starting))
+        with _terminable():
+            record = finished or job.run(_source(work, schema, starting))
     except KeyboardInterrupt:
         say(f"stopped; what is in {out} stays, and the same command goes on with it")
         raise typer.Exit(130) from None
     counts = ", ".join(f"{number:,} {name}" for name, number in sorted(record.counts.items()))
     done = "" if finished is None else ", finished before: nothing to do"
     typer.echo(f"{out}: {work.rows:,} rows: {counts}{done}")
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM ends the job as Ctrl-C does; handlers are the main thread's alone."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _source(work: Work, schema: pa.Schema, starting: Starting | None) -> Source:
