@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -71,6 +73,13 @@ def undisturbed(
 
 
 @pytest.fixture
+def temporary() -> Iterator[Path]:
+    """A short path: those of Ray's sockets have to be."""
+    with tempfile.TemporaryDirectory(prefix="o", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
 def cluster() -> Iterator[Cluster]:
     nodes = Cluster(workers=2)
     yield nodes
@@ -87,70 +96,83 @@ def check(out: Path, expected: pa.Table) -> None:
     assert names == {"part-00000.parquet", "part-00001.parquet", "_job.json", "_report"}
 
 
-def test_on_a_ray_of_this_machine(
-    digits_bundle: Path, data: Path, undisturbed: pa.Table, tmp_path: Path
+@contextlib.contextmanager
+def driving(
+    words: list[str], output: Path, env: dict[str, str]
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A job that runs; killed at the end where it still does."""
+    with output.open("wb") as file:
+        driver = subprocess.Popen(words, cwd=ROOT, env=env, stdout=file, stderr=subprocess.STDOUT)
+    try:
+        yield driver
+    finally:
+        driver.kill()
+        driver.wait()
+
+
+def test_on_a_ray_of_this_machine_that_is_asked_to_end(
+    digits_bundle: Path, data: Path, undisturbed: pa.Table, tmp_path: Path, temporary: Path
 ) -> None:
-    text = score(digits_bundle, data, tmp_path / "out", "--workers", "1-2", "--fdr", "0.1")
-    check(tmp_path / "out", undisturbed)
+    out, output = tmp_path / "out", tmp_path / "output"
+    words = (digits_bundle, data, out, "--workers", "1-2", "--fdr", "0.1")
+    with driving(command(*words), output, environment(TMPDIR=str(temporary))) as driver:
+        wait_for_half(out / "_scored", driver, output)
+        started = processes.descendants(driver.pid)
+        driver.send_signal(signal.SIGTERM)
+        assert driver.wait(DEADLINE_S) == 130, output.read_text()
+    assert "the same command goes on" in output.read_text()
+    Service.wait_until(lambda: not any(map(processes.alive, started)), "all have gone")
+    assert not list(temporary.glob("ood-*"))
+    text = score(*words)
+    check(out, undisturbed)
     assert f"{ROWS:,} rows" in text
-    again = score(digits_bundle, data, tmp_path / "out", "--workers", "1-2", "--fdr", "0.1")
-    assert "nothing to do" in again
+    assert "nothing to do" in score(*words)
+
+
+def wait_for_half(staged: Path, driver: subprocess.Popen[bytes], output: Path) -> None:
+    """Until the first of two parts is there."""
+    first = staged / "part-00000.parquet"
+    Service.wait_until(lambda: first.exists() or driver.poll() is not None, "half is scored")
+    assert driver.poll() is None, output.read_text()
 
 
 def test_on_a_cluster_that_loses_a_worker_a_node_and_the_driver(
     cluster: Cluster, digits_bundle: Path, data: Path, undisturbed: pa.Table, tmp_path: Path
 ) -> None:
-    out, env = tmp_path / "out", cluster.environment()
-    words = (digits_bundle, data, out, "--address", cluster.address, "--workers", "1-2")
-    flags = ("--fdr", "0.1")
-    with (tmp_path / "output").open("wb") as output:
-        driver = subprocess.Popen(
-            command(*words, *flags), cwd=ROOT, env=env, stdout=output, stderr=subprocess.STDOUT
-        )
-        try:
-            staged = out / "_scored"
-            Service.wait_until(
-                lambda: (staged / "part-00000.parquet").exists() or driver.poll() is not None,
-                "half is scored",
-            )
-            assert driver.poll() is None, (tmp_path / "output").read_text()
-        finally:
-            driver.kill()
-            driver.wait()
-    assert pq.ParquetFile(staged / "part-00000.parquet").metadata.num_rows == ROWS // 2
+    out, output, env = tmp_path / "out", tmp_path / "output", cluster.environment()
+    where = ("--address", cluster.address, "--workers", "1-2", "--fdr", "0.1")
+    words = command(digits_bundle, data, out, *where)
+    with driving(words, output, env) as driver:
+        wait_for_half(out / "_scored", driver, output)
+    half = pq.ParquetFile(out / "_scored" / "part-00000.parquet")
+    assert half.metadata.num_rows == ROWS // 2
     assert not list(out.glob("*.parquet"))
-    with (tmp_path / "output").open("wb") as output:
-        driver = subprocess.Popen(
-            command(*words, *flags), cwd=ROOT, env=env, stdout=output, stderr=subprocess.STDOUT
-        )
-        try:
-            Service.wait_until(
-                lambda: bool(scoring(cluster)) or driver.poll() is not None, "an actor scores"
-            )
-            for process in scoring(cluster)[:1]:
-                os.kill(process, signal.SIGKILL)
-            Service.wait_until(
-                lambda: bool(scoring(cluster)) or driver.poll() is not None, "another does"
-            )
-            cluster.kill(1)
-            assert driver.wait(4 * DEADLINE_S) == 0, (tmp_path / "output").read_text()
-        finally:
-            driver.kill()
-            driver.wait()
+    with driving(words, output, env) as driver:
+
+        def scored_by(others: set[int]) -> bool:
+            return bool(scoring(cluster) - others) or driver.poll() is not None
+
+        Service.wait_until(lambda: scored_by(set()), "an actor scores")
+        killed = scoring(cluster)
+        for process in killed:
+            os.kill(process, signal.SIGKILL)
+        Service.wait_until(lambda: scored_by(killed), "another does")
+        cluster.kill(1)
+        assert driver.wait(4 * DEADLINE_S) == 0, output.read_text()
     check(out, undisturbed)
     record = json.loads((out / "_job.json").read_text())
     assert (record["state"], record["sittings"]) == ("finished", 2)
 
 
-def scoring(cluster: Cluster) -> list[int]:
+def scoring(cluster: Cluster) -> set[int]:
     """Process ids of actors that score."""
     below = {p for node in cluster.nodes for p in processes.descendants(node.pid)}
-    found = []
+    found = set()
     for process in below:
         try:
             line = Path(f"/proc/{process.pid}/cmdline").read_bytes()
         except OSError:
             continue
         if b"MapWorker" in line:
-            found.append(process.pid)
+            found.add(process.pid)
     return found
