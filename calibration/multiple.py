@@ -44,6 +44,30 @@ def strangers(p_values: npt.ArrayLike, q: float) -> BoolArray:
     return named
 
 
+def critical_p(counts: Mapping[float, int], q: float) -> float | None:
+    """The largest p-value that ``strangers`` names at ``q``; None where it names no image.
+
+    ``counts``: how often each p-value occurs. Ranks among n take few values, so a set of any size
+    is known by these in little memory; an image is named where its p-value is at most the answer.
+    Raises ``CalibrationError`` as ``strangers`` does, and for a count below 0.
+    """
+    check_share("q", q)
+    for p, count in counts.items():
+        if not 0 <= p <= 1 or count < 0:
+            raise CalibrationError(
+                f"p-value {p} occurs {count} times: expected a number from 0 to 1 that occurs 0 "
+                "times or more, without rows that have an error"
+            )
+    found = sorted((p, count) for p, count in counts.items() if count)
+    values = np.array([p for p, _ in found], dtype=np.float64)
+    last = np.cumsum([count for _, count in found], dtype=np.int64)  # rank of each value's last
+    if not found:
+        return None
+    rates = np.minimum(values * (last[-1] / last), 1.0)  # in the order of scipy's own rounding
+    named = np.flatnonzero(rates <= q * (1 + ROUNDING))
+    return float(values[named[-1]]) if named.size else None
+
+
 def fewest_found(m: int, q: float, smallest_p: float) -> int | None:
     """How many strangers a set of ``m`` images must hold for the first to be named at ``q``.
 
@@ -62,17 +86,3 @@ def check_share(name: str, value: float) -> None:
     """Raise ``CalibrationError`` for a ``value`` outside of (0, 1)."""
     if not 0 < value < 1:
         raise CalibrationError(f"{name} {value}: expected a number between 0 and 1")
-
-
-def critical_p(counts: Mapping[float, int], q: float) -> float | None:
-    """The largest p-value that ``strangers`` names, from how often each occurs; None if none is.
-
-    For sets too large to hold: ranks among n rows take at most n + 1 values.
-    """
-    check_share("q", q)
-    values = np.array(sorted(counts))
-    number = np.cumsum([counts[value] for value in values.tolist()])
-    named = np.flatnonzero(
-        values * (number[-1] if len(number) else 0) <= q * number * (1 + ROUNDING)
-    )
-    return float(values[named[-1]]) if len(named) else None

@@ -102,7 +102,7 @@ class Scorer:
 
 def open_scorer(source: str, bundles: Path | None, alpha: float | None, statistics: bool) -> Scorer:
     """A scorer for a bundle by path or name, or for the folder of a checkpoint."""
-    folder = Path(source)
+    folder = Path(source).resolve()
     if not (folder / MANIFEST).is_file() and (folder / "model").is_dir():
         if alpha is not None:
             raise BundleError(f"{source} is not calibrated, so it can hold no alpha: calibrate it")

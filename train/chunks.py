@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, overload
 
 from calibration.arrays import IntArray
 from train.data import DataError, ImageRows, Row, open_data
@@ -65,6 +65,27 @@ def inputs_of(rows: ImageRows) -> dict[str, Any]:
         digest.update(json.dumps([name, size, changed]).encode())
         count, total = count + 1, total + max(size, 0)
     return {"data": rows.spec, "files": count, "bytes": total, "sha256": digest.hexdigest()}
+
+
+class KnownChunks(Sequence[Chunk]):
+    """Chunks with labels as a model numbers its classes, each made when it is asked for."""
+
+    def __init__(self, chunks: Sequence[Chunk], index: IntArray | None) -> None:
+        self._chunks, self._index = chunks, index
+
+    def __len__(self) -> int:
+        return len(self._chunks)
+
+    @overload
+    def __getitem__(self, place: int) -> Chunk: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Chunk]: ...
+
+    def __getitem__(self, place: int | slice) -> Chunk | Sequence[Chunk]:
+        if isinstance(place, slice):
+            return KnownChunks(self._chunks[place], self._index)
+        return Known(self._chunks[place], self._index)
 
 
 def chunks_of(rows: ImageRows) -> Sequence[Chunk]:

@@ -115,7 +115,7 @@ def open_data(spec: str, *, strangers: Path | None = None) -> ImageRows:
             return _local_tars(spec, [spec])
         return _file_rows(spec, [spec])
     if glob.has_magic(spec):
-        found = glob.glob(spec, recursive=True)
+        found = sorted({*glob.glob(spec, recursive=True)})  # two ** find a file twice
         if any(name.endswith(".parquet") for name in found):
             raise DataError(f"{spec}: a glob of Parquet; name its folder instead")
         if tars := sorted(name for name in found if name.endswith(TAR_SUFFIXES)):

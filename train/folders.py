@@ -20,6 +20,9 @@ from train.data import IMAGE_SUFFIXES, DataError, ImageRows, Row
 from train.listing import Entry, Listing, packed, shown
 from train.places import BrokenError, Place, reason, resumed
 
+#: Bytes of the largest file that is read.
+MAX_FILE = 512 * 2**20
+
 #: Files of a chunk.
 CHUNK_FILES = 256
 
@@ -49,6 +52,7 @@ class FileRun:
         try:
             if self.place.local:
                 with open(path, "rb") as file:  # pyarrow knows no names but UTF-8
+                    _check_size(os.fstat(file.fileno()).st_size)
                     return file.read(), None
             remote = os.fsdecode(path)
             return next(resumed(self.place, remote, lambda _: self._remote(remote))), None
@@ -57,7 +61,13 @@ class FileRun:
 
     def _remote(self, path: str) -> Iterator[bytes]:
         with self.place.filesystem.open_input_file(path) as file:
+            _check_size(file.size())
             yield file.read()
+
+
+def _check_size(size: int) -> None:
+    if size > MAX_FILE:
+        raise BrokenError(f"{size:,} bytes, expected at most {MAX_FILE:,}")
 
 
 @dataclass(frozen=True, kw_only=True)

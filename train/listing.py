@@ -54,10 +54,10 @@ def listed(place: Place) -> Listing:
     def images() -> Iterator[Entry]:
         for entry in _local(place.path) if place.local else _remote(place):
             base = entry.name.rsplit(b"\0", 1)[-1]
-            visible = not base.startswith((b".", b"_"))
+            visible = not any(part.startswith((b".", b"_")) for part in entry.name.split(b"\0"))
             if is_image(base):
                 yield entry
-            elif base.endswith(b".parquet"):
+            elif base.endswith(b".parquet") and visible:
                 found["parquet"] = True
             elif base.endswith(TABLES) and visible:
                 found["arrow"] = True

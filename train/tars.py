@@ -19,8 +19,12 @@ from train.parquet import numbered
 from train.places import READ_ERRORS, BrokenError, Place, resumed, stated
 from train.progress import Progress
 
-#: Bytes of the largest member that is read, and of the largest header beside one.
-MAX_MEMBER, MAX_HEADER = 512 * 2**20, 2**20
+#: Bytes of the largest sample that is read, of the largest header beside one, and of the largest
+#: member that is passed over: the library would look for its end long after that of the file.
+MAX_SAMPLE, MAX_HEADER, MAX_PASSED = 512 * 2**20, 2**20, 2**36
+
+#: Characters of the longest label; a longer one is none.
+MAX_LABEL = 200
 
 _LABEL = ".cls"
 _HEADERS = (
@@ -29,14 +33,15 @@ _HEADERS = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass
 class Sample:
-    """Images of one key and the text of their label; ``error`` where there is none to be read."""
+    """Images of one key, or why they cannot be read, and the text of their label."""
 
     key: str
     images: dict[str, bytes] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
     label: str | None = None
+    size: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +70,9 @@ class Tar:
     def _index(self, label: str | None) -> int | None:
         if label is None:
             return None
-        return int(label) if self.classes is None else self.classes.index(label)
+        if self.classes is None:
+            return int(label)
+        return self.classes.index(label) if label in self.classes else None
 
     def _rows(self) -> Iterator[tuple[Row, str | None]]:
         with self.place.filesystem.open_input_stream(self.path, compression=None) as stream:
@@ -115,10 +122,15 @@ class _Member(tarfile.TarInfo):
     def frombuf(cls, buf: Any, encoding: str, errors: str) -> _Member:
         try:
             found = super().frombuf(buf, encoding, errors)
-        except (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError) as error:  # type: ignore[attr-defined]
+        except (
+            tarfile.EmptyHeaderError,  # type: ignore[attr-defined]
+            tarfile.InvalidHeaderError,  # type: ignore[attr-defined]
+            tarfile.TruncatedHeaderError,  # type: ignore[attr-defined]
+        ) as error:
             raise tarfile.ReadError(str(error)) from error
-        if found.size < 0 or (found.type in _HEADERS and found.size > MAX_HEADER):
-            raise tarfile.ReadError(f"a header of {found.size:,} bytes")
+        most = MAX_HEADER if found.type in _HEADERS else MAX_PASSED
+        if not 0 <= found.size <= most:
+            raise tarfile.ReadError(f"a header or member of {found.size:,} bytes")
         return found
 
 
@@ -130,13 +142,13 @@ def _samples(stream: Any, *, broken_too: bool) -> Iterator[Sample]:
             for member in tar:
                 tar.members = []  # type: ignore[attr-defined]  # it would keep all of them
                 key, suffix = _split(member.name)
-                if not member.isfile() or not key:
+                if not key or not (member.isfile() or member.issym() or member.islnk()):
                     continue
                 if sample is None or sample.key != key:
                     if sample is not None:
                         yield sample
                     sample = Sample(key)
-                sample = _with(sample, tar, member, suffix)
+                _add(sample, tar, member, suffix)
     except READ_ERRORS:
         if broken_too and sample is not None and sample.images:
             yield sample
@@ -145,18 +157,25 @@ def _samples(stream: Any, *, broken_too: bool) -> Iterator[Sample]:
         yield sample
 
 
-def _with(sample: Sample, tar: tarfile.TarFile, member: tarfile.TarInfo, suffix: str) -> Sample:
-    """The sample with what a member adds to it."""
+def _add(sample: Sample, tar: tarfile.TarFile, member: tarfile.TarInfo, suffix: str) -> None:
+    """What a member adds to its sample."""
     kind = "." + suffix.rpartition(".")[2].lower()
-    if kind not in IMAGE_SUFFIXES and kind != _LABEL:
-        return sample
-    if member.size > (MAX_MEMBER if kind != _LABEL else MAX_HEADER):
-        return replace(sample, errors={**sample.errors, suffix: f"{member.size:,} bytes: too many"})
-    file = tar.extractfile(member)
-    content = file.read() if file is not None else b""
-    if kind != _LABEL:
-        return replace(sample, images={**sample.images, suffix: content})
-    return replace(sample, label=content.decode("utf-8", "replace").strip() or None)
+    if kind == _LABEL:
+        text = _content(tar, member).decode("utf-8", "replace").strip() if member.isfile() else ""
+        sample.label = text if 0 < len(text) <= MAX_LABEL else None
+    elif kind in IMAGE_SUFFIXES:
+        sample.size += member.size
+        if not member.isfile():
+            sample.errors[suffix] = f"a link to {member.linkname!r}: expected the file itself"
+        elif sample.size > MAX_SAMPLE:
+            sample.errors[suffix] = f"with {sample.size:,} bytes its sample has too many"
+        else:
+            sample.images[suffix] = _content(tar, member)
+
+
+def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    file = tar.extractfile(member) if member.size <= MAX_SAMPLE else None
+    return file.read() if file is not None else b""
 
 
 def _rows_of(sample: Sample, tar: str) -> Iterator[Row]:

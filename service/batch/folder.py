@@ -37,7 +37,7 @@ class Folder:
                 files, path = pafs.FileSystem.from_uri(out)
             else:
                 files, path = pafs.LocalFileSystem(), str(Path(out).resolve())
-            found = cls(shown=out, files=files, path=path.rstrip("/"))
+            found = cls(shown=out.rstrip("/"), files=files, path=path.rstrip("/"))
             if files.get_file_info(found.path).type == pafs.FileType.File:
                 raise JobError(f"{out} is a file: expected a folder, or a name that is free")
         except (OSError, ValueError, pa.ArrowException) as error:
@@ -73,7 +73,15 @@ class Folder:
 
     def write(self, name: str, content: bytes | pa.Buffer) -> None:
         """Write or replace a file; it is there whole or not at all, after a crash too."""
-        unfinished = f"{self.path}/{_UNFINISHED}{name}"
+        try:
+            self._write(f"{self.path}/{_UNFINISHED}{name}", f"{self.path}/{name}", content)
+        except OSError as error:
+            raise JobError(
+                f"{self.shown}/{name} cannot be written ({error}): make room or mend the "
+                "permissions, then go on with the same command"
+            ) from error
+
+    def _write(self, unfinished: str, path: str, content: bytes | pa.Buffer) -> None:
         if self.local is None:
             with self.files.open_output_stream(unfinished) as stream:
                 stream.write(content)
@@ -82,7 +90,7 @@ class Folder:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-        self.files.move(unfinished, f"{self.path}/{name}")
+        self.files.move(unfinished, path)
 
     def write_table(self, name: str, table: pa.Table) -> None:
         """As Parquet; equal tables give equal bytes."""
@@ -126,6 +134,8 @@ class Folder:
         with (self.local / _LOCK).open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if not os.path.samestat(os.fstat(lock.fileno()), os.stat(self.local / _LOCK)):
+                    raise BlockingIOError("the lock of one that has just ended")
             except OSError as error:
                 raise JobError(
                     f"{self.shown}: another oodgate score writes to it; wait for its end, or "

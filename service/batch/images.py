@@ -17,9 +17,6 @@ import pyarrow as pa
 
 from model.image import ImageError, InputSpec, UInt8Array, decode
 
-#: Images that are scored together, unless asked otherwise.
-BATCH = 64
-
 
 class ImageRow(Protocol):
     """One encoded image, or the reason why there is none."""

@@ -24,6 +24,7 @@ from service.batch.parts import (
     PartWriter,
     Position,
     Scored,
+    rows_from,
     standing,
     tables,
 )
@@ -53,14 +54,14 @@ Bar = Callable[[str, int], AbstractContextManager[Progress]]
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """``rows``: how many the data has, None where nobody knows before the end. ``count`` is given
-    all rows of the table, those of earlier sittings too. ``check`` is given the table and its rows
+    """``rows``: how many the data has. ``count`` is given all rows of the table, those of earlier
+    sittings too. ``check`` is given the table and its rows
     when all are there, and raises where they cannot be right; then ``report`` is made."""
 
     folder: Folder
     schema: pa.Schema
     record: Record
-    rows: int | None
+    rows: int
     bar: Bar
     count: Callable[[pa.Table], None]
     check: Callable[[Folder, int], None]
@@ -76,13 +77,30 @@ class Job:
     def finished(self) -> Record | None:
         """The record where this very job has ended; raises ``JobError`` where OUT has another."""
         found = find_record(self.folder, self.record)
-        return found if found is not None and found.state == FINISHED else None
+        if found is None or found.state != FINISHED:
+            return None
+        rows = standing(self.folder).rows
+        if rows != self.rows:
+            raise JobError(
+                f"{self.folder.shown}: found {rows:,} rows of a finished job, expected "
+                f"{self.rows:,}: parts are missing; put them back, or score into another --out"
+            )
+        return found
+
+    def recount(self) -> None:
+        """Give ``count`` all rows of a finished table."""
+        for table in tables(self.folder, COUNTED):
+            self.count(table)
 
     def run(self, source: Source) -> Record:
         """Begin, or go on. Raises ``JobError``."""
         self.folder.make()
         with self.folder.held():
             found = find_record(self.folder, self.record)
+            if found is None or found.state == FINISHED:
+                self._forget()  # it can only be of another job, or of one that was killed just now
+            if found is not None and found.state == FINISHED:
+                return found
             record = self.record if found is None else found.again()
             began = time.monotonic() - record.seconds
             self.folder.sweep()
@@ -95,9 +113,13 @@ class Job:
                 raise
             record = record.ended(counts, time.monotonic() - began)
             record.write(self.folder)
-            if self.fdr is not None:
-                self.folder.within(STAGED).delete_all()
+            self._forget()
         return record
+
+    def _forget(self) -> None:
+        """Delete what the first pass has left."""
+        if STAGED in self.folder.names():
+            self.folder.within(STAGED).delete_all()
 
     def _all(self, record: Record, source: Source) -> dict[str, int]:
         staged = self.folder if self.fdr is None else self.folder.within(STAGED)
@@ -121,12 +143,12 @@ class Job:
             counts += self._counted(table)
         writer = PartWriter(folder, self.schema, at, self.part_rows)
         with self.bar("scoring", at.rows) as bar:
-            for scored in () if over else _after(at.next, source(at.next)):
+            for scored in () if over else rows_from(at.next, source(at.next)):
                 writer.add(scored)
                 counts += self._counted(scored.table)
                 bar.advance(scored.table.num_rows, **_figures(counts))
         writer.finish()
-        if self.rows is not None and writer.rows != self.rows:
+        if writer.rows != self.rows:
             raise JobError(
                 f"{folder.shown}: {writer.rows:,} rows were scored, expected {self.rows:,}, as "
                 "many as the data had: it has changed meanwhile; score it into another --out"
@@ -152,15 +174,6 @@ def outcomes(table: pa.Table) -> Counter[str]:
         }
     )
     return found + Counter(error=failed, scored=table.num_rows - failed - found.total())
-
-
-def _after(start: Position, source: Iterator[Scored]) -> Iterator[Scored]:
-    """Without the rows before ``start``."""
-    for scored in source:
-        if scored.start < start and scored.start.chunk == start.chunk:
-            scored = scored.cut(min(start.row - scored.start.row, scored.table.num_rows))[1]
-        if scored.table.num_rows:
-            yield scored
 
 
 def _figures(counts: Counter[str]) -> dict[str, str]:

@@ -21,7 +21,7 @@ from model.image import InputSpec
 from service.batch.images import Chunk
 from service.batch.job_error import JobError
 from service.batch.local import first_row
-from service.batch.parts import Position, Scored
+from service.batch.parts import Position, Scored, rows_from
 from service.batch.ray_start import Cluster
 from service.batch.reading import CHUNK, CONTENT, ROW, from_bytes, read
 from service.batch.worker import Worker, packed
@@ -58,10 +58,10 @@ def scored_on_ray(
     }
     block = _BLOCK_BATCHES * size * math.prod(scorer.spec.shape)
     failures = 0
-    while True:
+    while start.chunk < len(chunks):
         source = _source(chunks, scorer.spec, size, start)
         try:
-            for scored in _streamed(source, cluster, worker, block):
+            for scored in rows_from(start, _streamed(source, cluster, worker, block)):
                 yield scored
                 start, failures = scored.end, 0
             return

@@ -60,30 +60,30 @@ class PartWriter:
 
     def __init__(self, folder: Folder, schema: pa.Schema, standing: Standing, size: int) -> None:
         self._folder, self._schema, self._size = folder, schema, size
-        self._number, self.rows, self.next = standing.parts, standing.rows, standing.next
+        self._number, self.rows = standing.parts, standing.rows
         self._pending: list[Scored] = []
+        self._waiting = 0
 
     def add(self, scored: Scored) -> None:
         """Take what comes next, and write each part that it fills."""
         self.rows += scored.table.num_rows
-        self.next = scored.end
-        self._pending.append(scored)
+        self._hold(scored)
         while (over := self._waiting - self._size) >= 0:
             last = self._pending.pop()
             first, rest = last.cut(last.table.num_rows - over)
             self._pending.append(first)
             self._write()
             if over:
-                self._pending.append(rest)
+                self._hold(rest)
 
     def finish(self) -> None:
         """Write what is left; a table without rows has one part."""
         if self._pending or not self._number:
             self._write()
 
-    @property
-    def _waiting(self) -> int:
-        return sum(scored.table.num_rows for scored in self._pending)
+    def _hold(self, scored: Scored) -> None:
+        self._pending.append(scored)
+        self._waiting += scored.table.num_rows
 
     def _write(self) -> None:
         spans = [[s.start.chunk, s.start.row, s.table.num_rows] for s in self._pending]
@@ -93,7 +93,16 @@ class PartWriter:
         table = pa.concat_tables(tables).combine_chunks()
         self._folder.write_table(part_name(self._number), table.cast(schema))
         self._number += 1
-        self._pending = []
+        self._pending, self._waiting = [], 0
+
+
+def rows_from(start: Position, source: Iterator[Scored]) -> Iterator[Scored]:
+    """Without the rows of its chunk before ``start``, where a source begins with a whole batch."""
+    for scored in source:
+        if scored.start < start and scored.start.chunk == start.chunk:
+            scored = scored.cut(min(start.row - scored.start.row, scored.table.num_rows))[1]
+        if scored.table.num_rows:
+            yield scored
 
 
 def part_name(number: int) -> str:

@@ -25,8 +25,8 @@ SCORING, DECIDING, FINISHED = "scoring", "deciding", "finished"
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """The file. ``inputs``, ``model`` and ``options`` say what job it is; ``seconds`` and
-    ``sittings`` are those of all processes that worked on it."""
+    """The file. ``inputs``, ``model`` and ``options`` say what job it is; ``sittings``:
+    processes that worked on it; ``seconds`` theirs, but for those that were killed."""
 
     inputs: dict[str, Any]
     model: dict[str, Any]

@@ -100,8 +100,11 @@ def score(
     machine, or on a cluster. An image that cannot be decoded is a row with its error, never a
     failed job; a job that was ended goes on when the same command is given again.
     """
+    from service.batch.job_error import JobError
     from service.batch.ray_start import Starting
 
+    if local and workers is not None:
+        raise JobError("--local is one process: expected no --workers beside it; leave one out")
     cluster = None if local else asked_cluster(address, workers)
     with contextlib.nullcontext() if cluster is None else Starting(cluster) as starting:
         from service.cli.score_job import Work, check_fdr, score_all

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -28,7 +29,7 @@ from service.batch.record import Record, model_facts
 from service.batch.report import told, write_report
 from service.batch.summary import Summary, summarise
 from service.scorer import Scorer
-from train.chunks import Known, chunks_of, inputs_of
+from train.chunks import KnownChunks, chunks_of, inputs_of
 from train.data import match_labels, open_data
 from train.progress import Progress, say
 
@@ -38,7 +39,7 @@ REPORT = "_report"
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """What is to be scored, with what; ``rows``: None where nobody knows before the end."""
+    """What is to be scored, with what."""
 
     scorer: Scorer
     chunks: Sequence[Chunk]
@@ -63,7 +64,7 @@ class Work:
         }
         return cls(
             scorer=scorer,
-            chunks=[Known(chunk, index) for chunk in chunks_of(rows)],
+            chunks=KnownChunks(chunks_of(rows), index),
             rows=len(rows),
             record=Record(inputs=inputs_of(rows), model=model_facts(scorer), options=options),
         )
@@ -93,6 +94,7 @@ def score_all(
     """Begin the job or go on with it, and say what came of it; ``starting``: None for this
     process."""
     folder, schema = Folder.at(out), work.scorer.schema()
+    _check_outside(work.record.inputs["data"], folder)
     job = Job(
         folder=folder,
         schema=schema,
@@ -104,6 +106,8 @@ def score_all(
         report=lambda: _report(work, folder),
     )
     finished = job.finished()
+    if finished is not None:
+        job.recount()
     try:
         with _terminable():
             record = finished or job.run(_source(work, schema, starting))
@@ -126,6 +130,16 @@ def _terminable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _check_outside(data: str, folder: Folder) -> None:
+    """Raise ``JobError`` for an OUT in DATA, which would be read as data the next time."""
+    inside = Folder.at(data).path if "://" in data or os.path.isdir(data) else None
+    if inside is not None and f"{folder.path}/".startswith(f"{inside}/"):
+        raise JobError(
+            f"--out {folder.shown} lies in --data {data}, so its tables would be data the next "
+            "time: choose an --out beside it"
+        )
 
 
 def _source(work: Work, schema: pa.Schema, starting: Starting | None) -> Source:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable
 from fractions import Fraction
 
@@ -11,7 +12,7 @@ import pytest
 
 from calibration.arrays import FloatArray
 from calibration.errors import CalibrationError
-from calibration.multiple import fewest_found, strangers
+from calibration.multiple import critical_p, fewest_found, strangers
 
 #: Sets of 200 images, 20 of them strangers, each with a reference of its own.
 SETS, IMAGES, STRANGE, REFERENCE = 400, 200, 20, 999
@@ -123,3 +124,53 @@ def test_both_answers_are_those_of_exact_arithmetic(q: str) -> None:
                 together = np.ones(m)
                 together[: exact if expected else m] = p
                 assert strangers(together, float(level)).sum() == (expected or 0)
+
+
+@pytest.mark.parametrize("n", [1, 9, 99, 999])
+@pytest.mark.parametrize("q", [0.01, 0.05, 0.1, 0.3, 1 - 1e-13])
+def test_counts_of_p_values_say_as_much_as_the_p_values(n: int, q: float) -> None:
+    rng = np.random.default_rng(n)
+    some = 0
+    for m in (1, 3, 20, 400):
+        for share in (0.0, 0.05, 0.5, 1.0):
+            ranks = rng.integers(1, n + 2, m)
+            ranks[rng.random(m) < share] = 1
+            p = ranks / (n + 1)
+            largest, named = critical_p(Counter(p.tolist()), q), strangers(p, q)
+            some += int(named.any())
+            expected = named if largest is None else p <= largest
+            assert named.tolist() == expected.tolist()
+            assert largest is None or largest in p
+            assert (largest is None) == (not named.any())
+    assert some or 1 / (n + 1) > q
+
+
+@pytest.mark.parametrize("q", [0.01, 0.05, 0.1, 0.2, 0.3])
+def test_the_largest_p_is_exact_where_a_rank_is_on_the_line(q: float) -> None:
+    """k equal p of q k / m: named whatever the quotient of floats is."""
+    level, tried = Fraction(str(q)), 0
+    for m in (7, 20, 60, 100):
+        for n in (99, 199, 215, 999):
+            for rank in (1, 2, 3, 17):
+                k = m * Fraction(rank, n + 1) / level
+                if k.denominator != 1 or k > m:
+                    continue
+                tried += 1
+                p = rank / (n + 1)
+                together, fewer = {p: int(k), 1.0: m - int(k)}, {p: int(k) - 1, 1.0: m - int(k) + 1}
+                assert critical_p(together, q) == (p if k else None)
+                assert critical_p(fewer, q) is None
+    assert tried
+
+
+def test_no_p_value_has_none_that_is_named() -> None:
+    assert critical_p({}, 0.1) is None
+    assert critical_p({0.001: 0, 0.9: 3}, 0.1) is None
+
+
+@pytest.mark.parametrize("counts", [{math.nan: 1}, {-0.1: 1}, {1.1: 1}, {0.5: -1}])
+def test_what_is_no_count_of_p_values_is_refused(counts: dict[float, int]) -> None:
+    with pytest.raises(CalibrationError, match="expected a number from 0 to 1 that occurs 0"):
+        critical_p(counts, 0.1)
+    with pytest.raises(CalibrationError, match=r"q 1.0: expected a number between 0 and 1"):
+        critical_p({}, 1.0)

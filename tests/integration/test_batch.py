@@ -154,9 +154,12 @@ def test_on_a_cluster_that_loses_a_worker_a_node_and_the_driver(
 
         Service.wait_until(lambda: scored_by(set()), "an actor scores")
         killed = scoring(cluster)
+        assert killed
+        assert driver.poll() is None, output.read_text()
         for process in killed:
             os.kill(process, signal.SIGKILL)
         Service.wait_until(lambda: scored_by(killed), "another does")
+        assert driver.poll() is None, output.read_text()
         cluster.kill(1)
         assert driver.wait(4 * DEADLINE_S) == 0, output.read_text()
     check(out, undisturbed)

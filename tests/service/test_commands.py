@@ -189,6 +189,14 @@ ERRORS = {
     ),
     "workers": ("score {bundle} --data digits --out {tmp}/o --workers 3-2", "--workers 3-2"),
     "fdr": ("score {bundle} --data digits --out {tmp}/o --local --fdr 1", "--fdr 1.0: expected"),
+    "one process and workers": (
+        "score {bundle} --data digits --out {tmp}/o --local --workers 2",
+        "expected no --workers",
+    ),
+    "out in data": (
+        "score {bundle} --data {tmp}/flat --out {tmp}/flat/o --local",
+        "lies in --data",
+    ),
     "fdr of scores": (
         "score {checkpoint} --data digits --out {tmp}/o --local --fdr 0.1",
         "is not calibrated, so its images have no p-values",

@@ -142,3 +142,26 @@ def test_a_folder_that_cannot_be_listed(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(os, "scandir", refused)
     with pytest.raises(DataError, match="cannot be listed: Permission denied"):
         open_data(str(tmp_path))
+
+
+def test_a_file_that_no_memory_holds_is_a_row_with_its_error(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(png(0))
+    with (tmp_path / "b.png").open("wb") as file:
+        file.truncate(2**43)
+    rows = list(open_data(str(tmp_path)))
+    assert [row.error is None for row in rows] == [True, False]
+    assert "bytes, expected at most" in str(rows[1].error)
+
+
+def test_hidden_tables_do_not_hide_images(tmp_path: Path) -> None:
+    for name in (".cache/x.parquet", "_x.parquet", "_old/x.parquet"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "a.png").write_bytes(png(0))
+    assert len(open_data(str(tmp_path))) == 1
+
+
+def test_a_glob_that_finds_a_file_twice(tmp_path: Path) -> None:
+    (tmp_path / "x" / "y").mkdir(parents=True)
+    (tmp_path / "x" / "y" / "a.png").write_bytes(png(0))
+    assert len(open_data(f"{tmp_path}/**/**/*.png")) == 1

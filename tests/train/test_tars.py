@@ -110,7 +110,7 @@ def test_what_is_no_tar(tmp_path: Path) -> None:
 def test_nothing_of_a_hostile_tar_reaches_the_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tars, "MAX_MEMBER", 1000)
+    monkeypatch.setattr(tars, "MAX_SAMPLE", 1000)
     path = tar(tmp_path / "x.tar", [("../up.png", png(0)), ("big.png", bytes(2000))])
     with tarfile.open(path, "a") as archive:
         link = tarfile.TarInfo("link.png")
@@ -118,8 +118,12 @@ def test_nothing_of_a_hostile_tar_reaches_the_disk(
         archive.addfile(link)
     before = sorted(tmp_path.rglob("*"))
     rows = list(open_data(str(path)))
-    assert [row.id for row in rows] == ["x.tar/../up.png", "x.tar/big.png"]
-    assert [row.error for row in rows] == [None, "2,000 bytes: too many"]
+    assert [row.id for row in rows] == ["x.tar/../up.png", "x.tar/big.png", "x.tar/link.png"]
+    assert [row.error for row in rows] == [
+        None,
+        "with 2,000 bytes its sample has too many",
+        "a link to '/etc/passwd': expected the file itself",
+    ]
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -129,9 +133,31 @@ def test_a_header_that_claims_to_be_huge(tmp_path: Path) -> None:
     (tmp_path / "x.tar").write_bytes(info.tobuf(tarfile.GNU_FORMAT) + bytes(2048))
     (row,) = open_data(str(tmp_path / "x.tar"))
     assert row.error is not None
-    assert "a header of" in row.error
+    assert "a header or member of" in row.error
 
 
 def test_an_empty_tar(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no images there"):
         open_data(str(tar(tmp_path / "x.tar", [])))
+
+
+def test_a_member_that_claims_to_be_huge(tmp_path: Path) -> None:
+    info = tarfile.TarInfo("a.bin")
+    info.size = 2**60
+    (tmp_path / "x.tar").write_bytes(info.tobuf(tarfile.GNU_FORMAT) + bytes(1024))
+    (row,) = open_data(str(tmp_path / "x.tar"))
+    assert row.id == "x.tar#broken"
+
+
+def test_a_tar_that_ends_between_two_members(tmp_path: Path) -> None:
+    path = tar(tmp_path / "x.tar", [(f"{i}.png", png(i)) for i in range(6)])
+    path.write_bytes(path.read_bytes()[: 3 * 1024])
+    names = [row.id for row in open_data(str(path))]
+    assert names == ["x.tar/0.png", "x.tar/1.png", "x.tar/2.png", "x.tar#broken"]
+
+
+@pytest.mark.parametrize("label", [b"9" * 5000, b"x" * 201, b"", b"  \n"])
+def test_a_label_that_is_none(tmp_path: Path, label: bytes) -> None:
+    rows = open_data(str(tar(tmp_path / "x.tar", [("a.png", png(0)), ("a.cls", label)])))
+    assert rows.class_labels is None
+    assert [row.label for row in rows] == [None]

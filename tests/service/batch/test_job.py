@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,17 +10,24 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import ray
+from PIL import Image
+from ray.exceptions import RayActorError
 
+from calibration.multiple import strangers
 from calibration.table import SCORE_SCHEMA
+from service.batch import on_ray
 from service.batch.folder import Folder
 from service.batch.images import batches, pixels_of
 from service.batch.job import Job, Source
 from service.batch.job_error import JobError
 from service.batch.local import scored_here
 from service.batch.parts import Position, Scored, spans_of, standing
+from service.batch.ray_start import Cluster
 from service.batch.record import FILE, Record, model_facts
 from service.scorer import Scorer, open_scorer
 from train.data import Row, open_data
@@ -286,3 +294,82 @@ def test_pixels_of_a_slice(scorer: Scorer, chunks: list[Rows]) -> None:
         assert (alone == all_[first : first + len(alone)]).all()
         assert len(alone) == 3 - (i <= 5 < i + 3)
     assert isinstance(batch, pa.RecordBatch)
+
+
+def test_fdr_names_those_that_all_p_values_say(
+    make: Make, scorer: Scorer, chunks: list[Rows], tmp_path: Path
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (20, 8, 8), dtype=np.uint8)
+    strange = Rows(tuple(Row(id=f"n{i}", image=png(x), label=None) for i, x in enumerate(noise)))
+    job, _ = make(tmp_path, 0.2, rows=80)
+    run(job, lambda start: scored_here(scorer, job.schema, [*chunks, strange], start, 7))
+    table = pq.read_table(tmp_path)
+    good = table.filter(table["p_value"].is_valid())
+    expected = strangers(good["p_value"].to_numpy(), 0.2)
+    assert good["fdr_rejected"].to_pylist() == expected.tolist()
+    assert 10 <= expected.sum() < 60
+    assert table["fdr_rejected"].null_count == 1
+
+
+def png(pixels: Any) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def test_what_another_job_has_left_is_not_taken_over(make: Make, tmp_path: Path) -> None:
+    whole, out = tmp_path / "undisturbed", tmp_path / "out"
+    run(*make(whole, 0.2))
+    job, source = make(out, 0.2)
+    with pytest.raises(OSError, match="away"):
+        run(job, failing_after(source, 40))
+    (out / FILE).unlink()
+    run(job, source)
+    assert parts(out) == parts(whole)
+
+
+def test_a_finished_job_that_lacks_a_part(make: Make, whole: Path) -> None:
+    (whole / "part-00003.parquet").unlink()
+    with pytest.raises(JobError, match="found 48 rows of a finished job, expected 60"):
+        make(whole)[0].finished()
+
+
+@pytest.mark.parametrize("lost_after", [7, 25, 32, 60])
+def test_rows_that_ray_gives_again_are_dropped(
+    scorer: Scorer,
+    chunks: list[Rows],
+    make: Make,
+    tmp_path: Path,
+    whole: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    lost_after: int,
+) -> None:
+    """A Ray that fails after some rows, also after the last and short batch of a chunk."""
+    schema = scorer.schema()
+    failures: list[int] = []
+
+    def source(chunks: Any, spec: Any, size: int, start: Position) -> Any:
+        return scored_here(scorer, schema, chunks, start, size)
+
+    def streamed(found: Iterator[Scored], *_: object) -> Iterator[Scored]:
+        done = 0
+        for scored in found:
+            yield scored
+            done += scored.table.num_rows
+            if done >= lost_after and not failures:
+                failures.append(done)
+                raise RayActorError
+
+    monkeypatch.setattr(on_ray, "_source", source)
+    monkeypatch.setattr(on_ray, "_streamed", streamed)
+    monkeypatch.setattr(ray, "put", lambda value: value)
+    said: list[str] = []
+    job, _ = make(tmp_path / "out")
+    run(
+        job,
+        lambda start: on_ray.scored_on_ray(
+            Cluster(), scorer, schema, chunks, 7, said.append, start
+        ),
+    )
+    assert parts(tmp_path / "out") == parts(whole)
+    assert len(said) == len(failures) == 1
