@@ -10,6 +10,7 @@ Only functions of this module import Ray.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -26,6 +27,9 @@ from service.batch.ray_start import Cluster
 from service.batch.reading import CHUNK, CONTENT, ROW, from_bytes, read
 from service.batch.worker import Worker, packed
 from service.scorer import Scorer
+
+#: What is left to be scored: chunks, what images become, images of a batch, the first row.
+Left = tuple[Sequence[Chunk], InputSpec, int, Position]
 
 #: How often Ray may fail without a row in between.
 ATTEMPTS = 3
@@ -59,9 +63,10 @@ def scored_on_ray(
     block = _BLOCK_BATCHES * size * math.prod(scorer.spec.shape)
     failures = 0
     while start.chunk < len(chunks):
-        source = _source(chunks, scorer.spec, size, start)
+        left = (chunks, scorer.spec, size, start)
+        streamed = _by_client if ray.util.client.ray.is_connected() else _streamed
         try:
-            for scored in rows_from(start, _streamed(source, cluster, worker, block)):
+            for scored in rows_from(start, streamed(left, cluster, worker, block)):
                 yield scored
                 start, failures = scored.end, 0
             return
@@ -71,11 +76,34 @@ def scored_on_ray(
             say(f"Ray has lost what it was doing ({_brief(error)}); going on from the last row")
 
 
-def _streamed(
-    source: Any, cluster: Cluster, worker: dict[str, Any], block: int
+def _by_client(
+    left: Left, cluster: Cluster, worker: dict[str, Any], block: int
 ) -> Iterator[Scored]:
+    """By ``ray://`` Ray Data has to be driven from within the cluster, so an actor does."""
     import ray
 
+    stream: Any = ray.remote(Stream).options(num_cpus=0).remote(left, cluster, worker, block)
+    coming = stream.take.remote()
+    while found := ray.get(coming):
+        coming = stream.take.remote()
+        yield from found
+
+
+class Stream:
+    """What ``_streamed`` gives, asked for a few batches at a time."""
+
+    def __init__(self, left: Left, cluster: Cluster, worker: dict[str, Any], block: int) -> None:
+        self._rows = _streamed(left, cluster, worker, block)
+
+    def take(self) -> list[Scored]:
+        """What comes next; nothing at the end."""
+        return list(itertools.islice(self._rows, _BLOCK_BATCHES))
+
+
+def _streamed(left: Left, cluster: Cluster, worker: dict[str, Any], block: int) -> Iterator[Scored]:
+    import ray
+
+    source = _source(*left)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.execution_options.preserve_order = True

@@ -15,6 +15,9 @@ from typing import Any
 
 from service.batch.job_error import JobError
 
+#: How often a cluster is asked.
+ATTEMPTS = 3
+
 #: A local Ray's own memory, bytes; what waits there is held back by Ray Data.
 _OBJECT_STORE = 512 * 2**20
 
@@ -68,13 +71,21 @@ class Starting:
             settings |= {"include_dashboard": False, "_temp_dir": self._folder.name}
             settings |= {"object_store_memory": _OBJECT_STORE, "num_cpus": _cpus(self._cluster)}
         self._ours = True
-        try:
-            ray.init(address=self._cluster.address or "local", **settings)
-        except (ConnectionError, TimeoutError) as error:
-            raise JobError(
-                f"cannot reach Ray at {self._cluster.address}: {error}; start it there, or leave "
-                "--address out for a Ray of this machine"
-            ) from error
+        for left in reversed(range(ATTEMPTS)):
+            try:
+                ray.init(address=self._cluster.address or "local", **settings)
+            except (ConnectionError, TimeoutError) as error:
+                if left:  # a client's server on a busy head may take longer than Ray waits
+                    continue
+                raise JobError(
+                    f"cannot reach Ray at {self._cluster.address}: {_first_line(error)}; start it "
+                    "there, or leave --address out for a Ray of this machine"
+                ) from error
+            return
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _imported(address: str | None) -> Any:

@@ -23,7 +23,7 @@ class Cluster:
 
     def __init__(self, workers: int) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="o"))
-        self.port = free_ports(1)[0]
+        self.port, self._client_port = free_ports(2)
         self.settings = {
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": secrets.token_hex(32),
@@ -33,6 +33,7 @@ class Cluster:
             "TMPDIR": str(self.folder),
         }
         head = ["--head", f"--port={self.port}", "--include-dashboard=false"]
+        head += [f"--ray-client-server-port={self._client_port}"]
         self.nodes = [self._start("head", *head, f"--temp-dir={self.folder}")]
         Service.wait_until(self._listens, "the head listens")
         for number in range(workers):
@@ -46,6 +47,11 @@ class Cluster:
     def _listens(self) -> bool:
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    @property
+    def client(self) -> str:
+        """For a driver that stays outside."""
+        return f"ray://127.0.0.1:{self._client_port}"
 
     def environment(self) -> dict[str, str]:
         """Of a driver that may join."""

@@ -167,6 +167,14 @@ def test_on_a_cluster_that_loses_a_worker_a_node_and_the_driver(
     assert (record["state"], record["sittings"]) == ("finished", 2)
 
 
+def test_by_ray_client(
+    cluster: Cluster, digits_bundle: Path, data: Path, undisturbed: pa.Table, tmp_path: Path
+) -> None:
+    where = ("--address", cluster.client, "--workers", "2", "--fdr", "0.1")
+    score(digits_bundle, data, tmp_path / "out", *where, env=cluster.environment())
+    check(tmp_path / "out", undisturbed)
+
+
 def scoring(cluster: Cluster) -> set[int]:
     """Process ids of actors that score."""
     below = {p for node in cluster.nodes for p in processes.descendants(node.pid)}

@@ -348,19 +348,15 @@ def test_rows_that_ray_gives_again_are_dropped(
     schema = scorer.schema()
     failures: list[int] = []
 
-    def source(chunks: Any, spec: Any, size: int, start: Position) -> Any:
-        return scored_here(scorer, schema, chunks, start, size)
-
-    def streamed(found: Iterator[Scored], *_: object) -> Iterator[Scored]:
-        done = 0
-        for scored in found:
+    def streamed(left: on_ray.Left, *_: object) -> Iterator[Scored]:
+        (chunks, _spec, size, start), done = left, 0
+        for scored in scored_here(scorer, schema, chunks, start, size):
             yield scored
             done += scored.table.num_rows
             if done >= lost_after and not failures:
                 failures.append(done)
                 raise RayActorError
 
-    monkeypatch.setattr(on_ray, "_source", source)
     monkeypatch.setattr(on_ray, "_streamed", streamed)
     monkeypatch.setattr(ray, "put", lambda value: value)
     said: list[str] = []
