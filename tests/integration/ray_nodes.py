@@ -45,8 +45,12 @@ class Cluster:
         return f"127.0.0.1:{self.port}"
 
     def _listens(self) -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+        """Both ports: its client server comes up long after the head itself."""
+        for port in (self.port, self._client_port):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)):
+                    return False
+        return True
 
     @property
     def client(self) -> str:
