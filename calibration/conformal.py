@@ -20,6 +20,7 @@ import numpy as np
 from scipy.special import betainc, betaincinv
 from scipy.stats import betabinom
 
+from calibration.arrays import IntArray
 from calibration.errors import CalibrationError, UnsupportedAlphaError
 
 
@@ -114,3 +115,15 @@ def _unsupported(n: int, alpha: float, delta: float, min_rank: int) -> str:
 def _check_probability(name: str, value: float) -> None:
     if not 0 < value < 1:
         raise CalibrationError(f"{name}: found {value!r}, expected a number between 0 and 1")
+
+
+def histogram_band(bins: int, n: int, m: int, level: float) -> tuple[IntArray, IntArray]:
+    """Bounds (bins,) of the counts of m typical images in bins of p, ranked among n: low and high.
+
+    Bin b holds p in (b / bins, (b + 1) / bins], r of the n + 1 ranks, so beta-binomial(m; r,
+    n + 1 - r) images. Each bin for itself is within its bounds, both included, with ``level``.
+    """
+    ranks = np.diff([attained_rank(n, b / bins) for b in range(bins)] + [n + 1]).tolist()
+    known = {rank: beta_binomial_interval(m, rank, n, level) for rank in set(ranks)}
+    low, high = np.array([known[rank] for rank in ranks], dtype=np.int64).T
+    return low, high

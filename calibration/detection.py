@@ -76,7 +76,11 @@ def clopper_pearson(count: int, total: int, level: float = 0.95) -> tuple[float,
 
 def share_of(flags: BoolArray, level: float = 0.95) -> Rate:
     """The share of rows (N,) that are True, with its interval at ``level``."""
-    count, total = int(flags.sum()), len(flags)
+    return rate_of(int(flags.sum()), len(flags), level)
+
+
+def rate_of(count: int, total: int, level: float = 0.95) -> Rate:
+    """The same of rows that are counted already."""
     low, high = clopper_pearson(count, total, level)
     share = count / total if total else None
     return Rate(count=count, total=total, share=share, low=low, high=high)

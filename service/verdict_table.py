@@ -45,6 +45,10 @@ VERDICT_FIELDS = (
 )
 
 
+#: Whether ``--fdr`` names a row; of a table that was asked for it alone.
+FDR_REJECTED = pa.field("fdr_rejected", pa.bool_())
+
+
 @dataclass(frozen=True, kw_only=True)
 class Judge:
     """What of a calibrated bundle each of its verdicts says."""

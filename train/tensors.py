@@ -5,7 +5,6 @@ So that every source yields encoded images, and a model decodes them all on one 
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Iterator
 
@@ -14,7 +13,8 @@ import numpy.typing as npt
 import pyarrow as pa
 from PIL import Image
 
-UInt8Array = npt.NDArray[np.uint8]
+from model.image import UInt8Array
+from train.data import png
 
 
 def tensor_shape(kind: pa.DataType) -> tuple[int, ...] | None:
@@ -32,7 +32,7 @@ def images_of(column: pa.Array) -> Iterator[bytes | None]:
     """The rows as PNG; None for one without pixels, or with any of them missing."""
     pixels, whole = _dense(column)
     for row, known in zip(pixels, whole.tolist(), strict=True):
-        yield _png(_as_hwc(row)) if known else None
+        yield png(Image.fromarray(_as_hwc(row)), 0) if known else None
 
 
 def _shape(kind: pa.DataType) -> tuple[int, ...] | None:
@@ -81,9 +81,3 @@ def _as_hwc(pixels: UInt8Array) -> UInt8Array:
         pixels = pixels.transpose(1, 2, 0) if pixels.shape[0] in (1, 3) else pixels
         pixels = pixels[:, :, 0] if pixels.shape[2] == 1 else pixels
     return np.ascontiguousarray(pixels)
-
-
-def _png(pixels: UInt8Array) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="PNG", compress_level=0)
-    return buffer.getvalue()

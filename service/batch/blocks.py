@@ -14,13 +14,10 @@ import pyarrow.compute as pc
 
 from calibration.arrays import BoolArray, FloatArray, IntArray
 from calibration.table import SCORE_SCHEMA, STATISTIC_PREFIX, TableError, floats_of
-from service.verdict_table import VERDICT_FIELDS
+from service.verdict_table import FDR_REJECTED, VERDICT_FIELDS
 
 #: Rows of a block; the last may have fewer.
 ROWS = 4096
-
-#: Columns that a table need not have and that are looked at where it does.
-FDR_REJECTED = "fdr_rejected"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -108,8 +105,8 @@ def _used(table: pa.Table) -> pa.Table:
     expected = {field.name: field.type for field in (*SCORE_SCHEMA, *VERDICT_FIELDS)}
     named = [name for name in table.column_names if name.startswith(STATISTIC_PREFIX)]
     expected |= dict.fromkeys(named, pa.float64())
-    if FDR_REJECTED in table.column_names:
-        expected[FDR_REJECTED] = pa.bool_()
+    if FDR_REJECTED.name in table.column_names:
+        expected[FDR_REJECTED.name] = FDR_REJECTED.type
     for name, kind in expected.items():
         found = table.schema.field(name).type if name in table.column_names else None
         if found is None or not _alike(found, kind):

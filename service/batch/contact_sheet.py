@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from model.image import ImageError, decode_within
 from service.batch.atypical import Atypical
+from service.batch.words import plain
 
 #: The longest side of a thumbnail in pixels, space between two, and images in a row.
 SIDE, GAP, COLUMNS = 160, 8, 6
@@ -45,17 +46,13 @@ def contact_sheet(entries: Sequence[tuple[bytes | None, str]]) -> bytes:
 def caption_of(one: Atypical) -> str:
     """p-value, predicted class (and the true one where it is known), and the end of the id."""
     classes = one.class_label if one.label is None else f"{one.class_label} (is {one.label})"
-    return f"p = {one.p_value:.3g}\n{_one_line(classes)}\n{short_id(one.id)}"
+    return f"p = {one.p_value:.3g}\n{plain(classes)}\n{short_id(one.id)}"
 
 
 def short_id(id_: str, letters: int = 22) -> str:
     """The end of an id, which tells the files of one folder apart."""
-    plain = _one_line(id_)
-    return plain if len(plain) <= letters else "..." + plain[3 - letters :]
-
-
-def _one_line(text: str) -> str:
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
+    line = plain(id_)
+    return line if len(line) <= letters else "..." + line[3 - letters :]
 
 
 def _cell(data: bytes | None) -> Image.Image:
@@ -83,7 +80,7 @@ def _write(draw: ImageDraw.ImageDraw, place: tuple[int, int], text: str, ink: st
     x, y = place
     for i, line in enumerate(text.split("\n")[:LINES]):
         # the font that comes with Pillow has Latin letters
-        shown = _one_line(line[:LONGEST]).encode("latin-1", "replace").decode("latin-1")
+        shown = plain(line[:LONGEST]).encode("latin-1", "replace").decode("latin-1")
         while shown and x % (SIDE + GAP) + draw.textlength(shown, font) > SIDE + GAP:
             shown = shown[:-1]
         draw.text((x, y + i * LINE), shown, fill=ink, font=font)

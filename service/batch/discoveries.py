@@ -16,10 +16,7 @@ import pyarrow.compute as pc
 from calibration.multiple import critical_p, fewest_found
 from service.batch.folder import Folder
 from service.batch.parts import part_names
-
-COLUMN = "fdr_rejected"
-
-_FIELD = pa.field(COLUMN, pa.bool_())
+from service.verdict_table import FDR_REJECTED
 
 
 def decide(staged: Folder, folder: Folder, q: float, advance: Callable[[int], None]) -> int:
@@ -32,7 +29,7 @@ def decide(staged: Folder, folder: Folder, q: float, advance: Callable[[int], No
         column = _named(table.column("p_value"), critical)
         named += pc.sum(column).as_py() or 0
         if name not in there:
-            folder.write_table(name, table.append_column(_FIELD, column))
+            folder.write_table(name, table.append_column(FDR_REJECTED, column))
         advance(table.num_rows)
     return named
 

@@ -29,12 +29,14 @@ from service.batch.parts import (
     tables,
 )
 from service.batch.record import DECIDING, FINISHED, Record, find_record
+from service.verdict_table import FDR_REJECTED
 
 #: Where the first pass of ``--fdr`` writes.
 STAGED = "_scored"
 
-#: What of a row is counted while the job runs.
-COUNTED = ("error", "decision", "reason", "class_index", "class_label", "p_value", "posterior")
+#: What says how a row came out, and what ``Job.count`` looks at.
+OUTCOME = ("error", "decision")
+COUNTED = (*OUTCOME, "reason", "class_index", "class_label", "p_value", "posterior")
 
 #: From a position on, rows as they are scored; the first may be some that are before it.
 Source = Callable[[Position], Iterator[Scored]]
@@ -55,15 +57,15 @@ Bar = Callable[[str, int], AbstractContextManager[Progress]]
 @dataclass(frozen=True, kw_only=True)
 class Job:
     """``rows``: how many the data has. ``count`` is given all rows of the table, those of earlier
-    sittings too. ``check`` is given the table and its rows
-    when all are there, and raises where they cannot be right; then ``report`` is made."""
+    sittings too; None where nobody counts. ``check`` is given the table and its rows when all are
+    there, and raises where they cannot be right; then ``report`` is made."""
 
     folder: Folder
     schema: pa.Schema
     record: Record
     rows: int
     bar: Bar
-    count: Callable[[pa.Table], None]
+    count: Callable[[pa.Table], None] | None
     check: Callable[[Folder, int], None]
     report: Callable[[], None]
     part_rows: int = PART_ROWS
@@ -89,8 +91,9 @@ class Job:
 
     def recount(self) -> None:
         """Give ``count`` all rows of a finished table."""
-        for table in tables(self.folder, COUNTED):
-            self.count(table)
+        if self.count is not None:
+            for table in tables(self.folder, COUNTED):
+                self.count(table)
 
     def run(self, source: Source) -> Record:
         """Begin, or go on. Raises ``JobError``."""
@@ -129,17 +132,17 @@ class Job:
         if self.fdr is not None:
             replace(record, state=DECIDING, counts=counts).write(self.folder)
             with self.bar("deciding", 0) as bar:
-                counts["fdr_rejected"] = discoveries.decide(
+                counts[FDR_REJECTED.name] = discoveries.decide(
                     staged, self.folder, self.fdr, bar.advance
                 )
-        self.check(self.folder, sum(counts[name] for name in OUTCOMES if name in counts))
+        self.check(self.folder, self.rows)
         self.report()
         return counts
 
     def _score(self, folder: Folder, source: Source, *, over: bool) -> dict[str, int]:
         at = standing(folder)
         counts: Counter[str] = Counter()
-        for table in tables(folder, COUNTED):
+        for table in tables(folder, OUTCOME if self.count is None else COUNTED):
             counts += self._counted(table)
         writer = PartWriter(folder, self.schema, at, self.part_rows)
         with self.bar("scoring", at.rows) as bar:
@@ -156,12 +159,9 @@ class Job:
         return dict(counts)
 
     def _counted(self, table: pa.Table) -> Counter[str]:
-        self.count(table)
+        if self.count is not None:
+            self.count(table)
         return outcomes(table)
-
-
-#: What a row can be counted as.
-OUTCOMES = ("accept", "abstain", "reject", "scored", "error")
 
 
 def outcomes(table: pa.Table) -> Counter[str]:

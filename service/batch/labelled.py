@@ -12,7 +12,7 @@ import numpy as np
 
 from calibration.arrays import BoolArray, FloatArray
 from calibration.calibration_error import Reliability, reliability
-from calibration.detection import Rate, clopper_pearson
+from calibration.detection import Rate, rate_of
 from calibration.metrics import brier, nll
 from service.batch.blocks import Block
 from service.batch.reservoir import Reservoir
@@ -90,8 +90,8 @@ class LabelledRows:
         return Labelled(
             rows=self._rows,
             unknown=self._unknown,
-            accuracy=_rate(self._hits, self._rows),
-            accepted=_rate(self._accepted_hits, self._accepted),
+            accuracy=rate_of(self._hits, self._rows, LEVEL),
+            accepted=rate_of(self._accepted_hits, self._accepted, LEVEL),
             coverage=self._accepted / self._rows,
             nll=self._nll / self._rows,
             brier=self._brier / self._rows,
@@ -105,12 +105,6 @@ class LabelledRows:
         self._hits += int(correct.sum())
         self._accepted += int(accepted.sum())
         self._accepted_hits += int((correct & accepted).sum())
-
-
-def _rate(count: int, total: int) -> Rate:
-    low, high = clopper_pearson(count, total, LEVEL)
-    share = count / total if total else None
-    return Rate(count=count, total=total, share=share, low=low, high=high)
 
 
 def _bins(found: Reliability) -> tuple[Bin, ...]:

@@ -23,7 +23,7 @@ from service.batch.images import Chunk
 from service.batch.job_error import JobError
 from service.batch.local import first_row
 from service.batch.parts import Position, Scored, rows_from
-from service.batch.ray_start import Cluster
+from service.batch.ray_start import Cluster, first_line
 from service.batch.reading import CHUNK, CONTENT, ROW, from_bytes, read
 from service.batch.worker import Worker, packed
 from service.scorer import Scorer
@@ -58,7 +58,6 @@ def scored_on_ray(
         "schema": schema,
         "alpha": scorer.alpha,
         "statistics": scorer.statistics,
-        "threads": cluster.threads,
     }
     block = _BLOCK_BATCHES * size * math.prod(scorer.spec.shape)
     failures = 0
@@ -73,7 +72,7 @@ def scored_on_ray(
         except Exception as error:
             failures += 1
             _raise_unless_lost(error, last=failures == ATTEMPTS)
-            say(f"Ray has lost what it was doing ({_brief(error)}); going on from the last row")
+            say(f"Ray has lost what it was doing ({first_line(error)}); going on from the last row")
 
 
 def _by_client(
@@ -189,10 +188,6 @@ def _raise_unless_lost(error: Exception, *, last: bool) -> None:
         raise error
     if last:
         raise JobError(
-            f"Ray failed {ATTEMPTS} times at the same row: {_brief(error)}; see that its machines "
-            "have the memory, then go on with the same command"
+            f"Ray failed {ATTEMPTS} times at the same row: {first_line(error)}; see that its "
+            "machines have the memory, then go on with the same command"
         ) from error
-
-
-def _brief(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -11,10 +11,11 @@ import pyarrow.compute as pc
 
 from calibration.arrays import IntArray
 from calibration.calibration import Calibration
-from calibration.detection import Rate, clopper_pearson
+from calibration.detection import Rate, rate_of
 from calibration.table import TableError
-from service.batch.blocks import FDR_REJECTED, Block
+from service.batch.blocks import Block
 from service.verdict import Decision
+from service.verdict_table import FDR_REJECTED
 
 #: Confidence of the interval of the share that is rejected.
 LEVEL = 0.99
@@ -93,9 +94,9 @@ class OutcomeCounts:
                 f"{len(self._labels)}): name the bundle that scored the table"
             )
         self._predicted += np.bincount(known, minlength=len(self._labels))
-        if FDR_REJECTED in block.table.column_names:
+        if FDR_REJECTED.name in block.table.column_names:
             self._has_fdr = True
-            self._fdr += pc.sum(block.table.column(FDR_REJECTED)).as_py() or 0
+            self._fdr += pc.sum(block.table.column(FDR_REJECTED.name)).as_py() or 0
         for name in ("alpha", "threshold"):
             self._widen(name, pc.min_max(block.table.column(name)).as_py())
 
@@ -127,8 +128,7 @@ class OutcomeCounts:
         total, count = self._decisions.total(), self._decisions[Decision.REJECT.value]
         if not total:
             return None
-        low, high = clopper_pearson(count, total, LEVEL)
-        return Rate(count=count, total=total, share=count / total, low=low, high=high)
+        return rate_of(count, total, LEVEL)
 
     def _promise(self) -> Promise | None:
         if self._spans.keys() != {"alpha", "threshold"}:

@@ -9,7 +9,7 @@ import numpy as np
 
 from calibration.arrays import FloatArray, IntArray
 from calibration.calibration import Calibration
-from calibration.conformal import attained_rank, beta_binomial_interval
+from calibration.conformal import histogram_band
 from calibration.modes import MARGINAL
 
 BINS = 20
@@ -77,13 +77,10 @@ class PValues:
 
 
 def band(n: int, m: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Bounds (B,) of the counts of m typical images that are ranked among n: low and high.
-
-    A bin of r of the n + 1 ranks holds beta-binomial(m; r, n + 1 - r) of them.
-    """
-    ranks = np.diff([attained_rank(n, b / BINS) for b in range(BINS)] + [n + 1]).tolist()
+    """Bounds (B,) of the counts of m typical images that are ranked among n: low and high."""
     of, level = min(m, MOST_ROWS), 1 - (1 - LEVEL) / BINS
-    known = {rank: beta_binomial_interval(of, rank, n, level) for rank in set(ranks)}
-    low = tuple(math.floor(known[rank][0] * m / of) for rank in ranks)
-    high = tuple(math.ceil(known[rank][1] * m / of) for rank in ranks)
-    return low, high
+    low, high = (bound.tolist() for bound in histogram_band(BINS, n, of, level))
+    return (
+        tuple(math.floor(count * m / of) for count in low),
+        tuple(math.ceil(count * m / of) for count in high),
+    )

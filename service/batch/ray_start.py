@@ -25,11 +25,10 @@ _OBJECT_STORE = 512 * 2**20
 @dataclass(frozen=True, kw_only=True)
 class Cluster:
     """``address``: None for a Ray of this machine alone. ``workers``: the fewest and the most
-    actors, None for one a GPU or a core. ``threads`` of each actor."""
+    actors, None for one a GPU or a core."""
 
     address: str | None = None
     workers: tuple[int, int] | None = None
-    threads: int = 1
 
 
 class Starting:
@@ -51,7 +50,7 @@ class Starting:
         if self._ours:
             import ray
 
-            ray.shutdown()
+            ray.shutdown(wait_for_processes=True)  # they write into the folder until they end
             if self._folder is not None:
                 self._folder.cleanup()
         self._thread.shutdown()  # not before: Ray's processes end with the thread that began them
@@ -78,13 +77,14 @@ class Starting:
                 if left:  # a client's server on a busy head may take longer than Ray waits
                     continue
                 raise JobError(
-                    f"cannot reach Ray at {self._cluster.address}: {_first_line(error)}; start it "
+                    f"cannot reach Ray at {self._cluster.address}: {first_line(error)}; start it "
                     "there, or leave --address out for a Ray of this machine"
                 ) from error
             return
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What Ray says first; behind it come a whole traceback or a page of advice."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 

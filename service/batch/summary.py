@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -14,6 +13,7 @@ from calibration.arrays import FloatArray, IntArray
 from calibration.calibration import Calibration, top_class
 from calibration.combined_score import LOG_PROB
 from calibration.errors import CalibrationError
+from calibration.plain_json import plain
 from calibration.scored_rows import SCORE
 from calibration.table import floats_of, statistics_of
 from service.batch.atypical import Atypical, MostAtypical
@@ -63,9 +63,9 @@ class Summary:
 
     def to_dict(self) -> dict[str, Any]:
         """Valid JSON; a number that JSON has none for becomes the word "inf", "-inf" or "nan"."""
-        found: dict[str, Any] = _plain({"schema_version": SCHEMA_VERSION, **asdict(self)})
+        found: dict[str, Any] = plain({"schema_version": SCHEMA_VERSION, **asdict(self)})
         if self.p_values is not None:
-            found["p_values"]["outside"] = _plain(self.p_values.outside)
+            found["p_values"]["outside"] = plain(self.p_values.outside)
         return found
 
 
@@ -174,11 +174,3 @@ def _spreads(sample: Mapping[str, FloatArray]) -> dict[str, Spread]:
             levels = np.quantile(known, QUANTILES, method="inverted_cdf").tolist()
             found[name] = Spread(values=tuple(levels), missing=len(values) - len(known))
     return found
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _plain(inner) for key, inner in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_plain(inner) for inner in value]
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

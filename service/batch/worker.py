@@ -40,12 +40,12 @@ class Worker:
     """Scores batches that come as rows (chunk, row, content) and go the same way."""
 
     def __init__(
-        self, model: Any, schema: pa.Schema, alpha: float | None, statistics: bool, threads: int
+        self, model: Any, schema: pa.Schema, alpha: float | None, statistics: bool
     ) -> None:
         import ray
         import torch
 
-        torch.set_num_threads(threads)
+        torch.set_num_threads(1)  # an actor a core: together they answer more than threads do
         with tempfile.TemporaryDirectory(prefix="ood-") as parent:
             folder = unpacked(ray.get(model), Path(parent))
             self._scorer = open_scorer(str(folder), None, alpha, statistics)

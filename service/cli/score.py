@@ -159,10 +159,12 @@ def _gateway(url: str, job: str, instance: str | None, out: str) -> Gateway:
 
 
 @contextlib.contextmanager
-def _counting(gateway: Gateway | None, scorer: Scorer) -> Iterator[Callable[[pa.Table], None]]:
-    """What is to be given the rows of each batch."""
+def _counting(
+    gateway: Gateway | None, scorer: Scorer
+) -> Iterator[Callable[[pa.Table], None] | None]:
+    """What is to be given the rows of each batch; None where nobody counts."""
     if gateway is None:
-        yield lambda _: None
+        yield None
         return
     from service.pushgateway import JobMetrics
     from train.progress import say

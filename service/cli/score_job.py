@@ -89,7 +89,7 @@ def check_fdr(fdr: float | None, scorer: Scorer) -> None:
 
 
 def score_all(
-    work: Work, out: str, starting: Starting | None, count: Callable[[pa.Table], None]
+    work: Work, out: str, starting: Starting | None, count: Callable[[pa.Table], None] | None
 ) -> None:
     """Begin the job or go on with it, and say what came of it; ``starting``: None for this
     process."""
@@ -109,6 +109,8 @@ def score_all(
     if finished is not None:
         job.recount()
     try:
+        if finished is None and starting is not None:
+            starting.ready()  # Ray takes over SIGTERM when it starts; it is ours after that
         with _terminable():
             record = finished or job.run(_source(work, schema, starting))
     except KeyboardInterrupt:

@@ -13,8 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
+from calibration import conformal
 from calibration.arrays import FloatArray, IntArray
 from calibration.calibration import Calibration
 from calibration.conformal import attained_rank, beta_binomial_interval
@@ -108,14 +107,9 @@ def class_rates(
 
 
 def histogram_band(bins: int, n: int, m: int, level: float) -> tuple[FloatArray, FloatArray]:
-    """Shares (bins,) between which a perfect gate's p-values of m rows lie, bin by bin.
-
-    Bin b holds p in (b / bins, (b + 1) / bins].
-    """
-    ranks = np.diff([attained_rank(n, b / bins) for b in range(bins)] + [n + 1])
-    bounds = [beta_binomial_interval(m, int(rank), n, level) for rank in ranks]
-    low, high = np.array(bounds, dtype=np.float64).T / m
-    return low, high
+    """Shares (bins,) between which a perfect gate's p-values of m rows lie, bin by bin."""
+    low, high = conformal.histogram_band(bins, n, m, level)
+    return low / m, high / m
 
 
 def _most(calibration: Calibration, k: int, m: int) -> tuple[int, ...] | None:

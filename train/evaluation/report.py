@@ -7,11 +7,10 @@ A folder is written beside its place and then renamed, so there is never half a 
 from __future__ import annotations
 
 import json
-import math
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib import metadata
@@ -22,6 +21,7 @@ import numpy as np
 import torch
 
 from calibration import calibration_error
+from calibration.plain_json import plain
 from train.ancestor import recorded_fully
 from train.data import DataError
 from train.evaluation.drawing import draw
@@ -69,18 +69,9 @@ def write_report(measured: Measured, out: Path) -> Path:
 def to_json(measured: Measured, conditions: Mapping[str, Any]) -> str:
     """All numbers; shares are in [0, 1], null where there is none."""
     content = {"schema_version": SCHEMA_VERSION, **conditions, **asdict(measured.evaluation)}
-    for plain, found in zip(content["realised"], measured.evaluation.realised, strict=True):
-        plain["inside"] = found.inside
-    return json.dumps(_plain(content), indent=2, ensure_ascii=False, allow_nan=False)
-
-
-def _plain(value: Any) -> Any:
-    """Valid JSON: a number that JSON has none for becomes the word "inf", "-inf" or "nan"."""
-    if isinstance(value, Mapping):
-        return {key: _plain(inner) for key, inner in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_plain(inner) for inner in value]
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+    for shown, found in zip(content["realised"], measured.evaluation.realised, strict=True):
+        shown["inside"] = found.inside
+    return json.dumps(plain(content), indent=2, ensure_ascii=False, allow_nan=False)
 
 
 def _conditions(measured: Measured) -> dict[str, Any]:
