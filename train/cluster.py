@@ -1,6 +1,6 @@
-"""What stands between a user and a Ray cluster: whether it answers, and how its workers fail.
+"""A Ray cluster's address, and whether anything answers there.
 
-No Ray in it: an address where nothing answers is found within seconds, before Ray is imported.
+Neither Ray nor torch in it: an address where nothing answers is found within seconds, before Ray is imported.
 Whether what answers there is a Ray is Ray's to find out.
 """
 
@@ -9,16 +9,8 @@ from __future__ import annotations
 import os
 import socket
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
-
-from calibration.errors import CalibrationError
-from model.checkpoint import CheckpointError
-from model.compiling import CompilerError
-from train.data import DataError
-from train.divergence import TrainingDivergedError
-from train.recipes import RecipeError
 
 #: How long an address may take to answer.
 PATIENCE_S = 5.0
@@ -29,20 +21,6 @@ _CLIENT_PORT = 10001
 
 class ClusterError(RuntimeError):
     """Training on Ray could not begin, or was ended from outside."""
-
-
-#: What another attempt would not mend.
-_FINAL = (
-    CalibrationError, CheckpointError, ClusterError, CompilerError, DataError, OSError,
-    RecipeError, TrainingDivergedError,
-)  # fmt: skip
-
-
-def raise_final(failures: Mapping[int, Exception]) -> None:
-    """Raise the first of what workers raised, by their ranks, that would be raised again."""
-    for _, failure in sorted(failures.items()):
-        if isinstance(failure, _FINAL):
-            raise failure from None
 
 
 def check_address(address: str) -> None:

@@ -29,12 +29,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from train.cluster import ClusterError, check_address, raise_final, unreachable
+from train.cluster import ClusterError, check_address, unreachable
 from train.config import TrainConfig
 from train.loop import Interruptions, Stopped, interruption
 from train.parallel import Distributed
 from train.progress import say
 from train.run import run_trainer
+from train.worker_failures import raise_final
 
 #: How often workers are started for one command: lost twice, and the third time is the last.
 ATTEMPTS = 3

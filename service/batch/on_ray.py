@@ -110,7 +110,10 @@ def _streamed(left: Left, cluster: Cluster, worker: dict[str, Any], block: int) 
     fewest, most = _everywhere(cluster)
     fewest = min(fewest, max(len(source), 1))  # an actor without a chunk would have nothing to do
     data = ray.data.read_datasource(
-        source, num_cpus=_DECODING, override_num_blocks=len(source) or 1
+        source,
+        num_cpus=_DECODING,
+        override_num_blocks=len(source) or 1,
+        concurrency=_readers(most),
     ).map_batches(
         Worker,
         fn_constructor_kwargs=worker,
@@ -162,10 +165,20 @@ def _source(chunks: Sequence[Chunk], spec: InputSpec, size: int, start: Position
 
 def _everywhere(cluster: Cluster) -> tuple[int, int]:
     """The fewest and the most actors: unless asked otherwise one a GPU, else one a core."""
+    most = _gpus() or _cores()
+    return cluster.workers or (most, most)
+
+
+def _readers(actors: int) -> int:
+    """Tasks that decode at once, one an actor or a core left over: each more is a process that
+    starts for nothing."""
+    return max(actors, _cores() - actors)
+
+
+def _cores() -> int:
     import ray
 
-    most = _gpus() or max(int(ray.cluster_resources().get("CPU", 1)), 1)
-    return cluster.workers or (most, most)
+    return max(int(ray.cluster_resources().get("CPU", 1)), 1)
 
 
 def _gpus() -> int:

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from model.compiling import CompilerError
 from service.cli import build_app
 from train import distributed
-from train.cluster import ClusterError, raise_final
+from train.cluster import ClusterError
 from train.config import TrainConfig
 from train.data import DataError
 from train.distributed import Job, train_on_ray, work
@@ -26,6 +26,7 @@ from train.loop import Interruptions, Stopped
 from train.recipes import RecipeError
 from train.run import resume, train_new
 from train.state import Counters
+from train.worker_failures import raise_final
 
 TWO = TrainConfig(recipe="digits", data="digits", epochs=1, workers=2)
 STOPPED = Stopped(counters=Counters(step=1), finished=False, figures={})
