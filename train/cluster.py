@@ -1,7 +1,7 @@
 """A Ray cluster's address, and whether anything answers there.
 
-Neither Ray nor torch in it: an address where nothing answers is found within seconds, before Ray is imported.
-Whether what answers there is a Ray is Ray's to find out.
+Neither Ray nor torch in it: an address where nothing answers is found within seconds, before
+either is imported. Whether what answers there is a Ray is Ray's to find out.
 """
 
 from __future__ import annotations
