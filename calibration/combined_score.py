@@ -155,13 +155,41 @@ class CombinedScore:
             scores[usable] = self._scores(x[usable], shared[usable], group)
         return scores, x, shared
 
+    def shares(self, x: FloatArray, shared: FloatArray, predicted: IntArray) -> FloatArray:
+        """How much of e^S each view is, (N, 2 or 3), rows that sum to 1; of finite rows as
+        ``__call__`` gives them. Raises ``CalibrationError`` where S has no views."""
+        t = self._views(x, shared, self.group_of[predicted])
+        weights: FloatArray = np.exp(t - t.max(axis=1, keepdims=True))
+        return weights / weights.sum(axis=1, keepdims=True)
+
+    def parts(self, x: FloatArray, shared: FloatArray, predicted: IntArray) -> FloatArray:
+        """What each statistic adds to the surprise of the two densities, (N, 2, names), nats."""
+        group = self.group_of[predicted]
+        views = self._fitted_views()
+        own = views.by_group(x, group)
+        return np.stack([views.joint.parts(shared, group), views.within.parts(own, group)], axis=1)
+
+    def _fitted_views(self) -> Views:
+        if self.views is None:
+            raise CalibrationError(
+                f"S of {self.rows} fit rows is a distance of log_prob: it has no views; expected "
+                f"{COMBINED_ROWS} rows at least"
+            )
+        return self.views
+
+    def _views(self, x: FloatArray, shared: FloatArray, group: IntArray) -> FloatArray:
+        """Normal scores of the views, the weight of the ambiguity in them."""
+        surprises = self._fitted_views().surprise(x, shared, group)
+        assert self.tails is not None  # as the views
+        t = _shared(self.tails, _with_entropy(surprises, x, self.names))
+        t[:, 2:] += AMBIGUITY
+        return t
+
     def _scores(self, x: FloatArray, shared: FloatArray, group: IntArray) -> FloatArray:
-        if self.views is None or self.tails is None:
+        if self.views is None:
             found = np.abs(shared[:, self.names.index(LOG_PROB)])
         else:
-            surprises = self.views.surprise(x, shared, group)
-            t = _shared(self.tails, _with_entropy(surprises, x, self.names))
-            t[:, 2:] += AMBIGUITY
+            t = self._views(x, shared, group)
             top = t.max(axis=1)
             found = top + np.log(np.exp(t - top[:, None]).sum(axis=1))
         return np.rint(found / STEP) * STEP

@@ -101,15 +101,18 @@ class Reference:
         known = [name in self.statistics for name in names]
         extreme = np.where(known, np.abs(normal), -1.0)
         order = np.argsort(extreme, axis=1)[:, : -NAMED - 1 : -1]  # NaN, sorted last, comes first
-        steps = len(self.held_out) + 1
         return [
             [
-                (names[i], self._rank(names[i], float(row[i])) / steps)
+                (names[i], self.p_value(names[i], float(row[i])))
                 for i in indices
                 if names[i] in self.statistics
             ]
             for row, indices in zip(values, order.tolist(), strict=True)
         ]
+
+    def p_value(self, name: str, value: float) -> float:
+        """Two-sided p of one statistic's value, exact on its own."""
+        return self._rank(name, value) / (len(self.held_out) + 1)
 
     def _rank(self, name: str, value: float) -> int:
         """``typicality.two_sided_rank`` of one value, which is not worth an array."""

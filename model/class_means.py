@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from model.config import FlowConfig
-from model.transforms import full_precision
+from model.transforms import DctPool, full_precision
 
 
 class ClassMeans(nn.Module, ABC):
@@ -32,6 +32,18 @@ class ClassMeans(nn.Module, ABC):
     def of(self, labels: Tensor) -> Tensor:
         """mu_y (B, D) of the classes ``labels`` (B,)."""
 
+    @abstractmethod
+    def gram(self) -> Tensor:
+        """mu_i . mu_j (K, K)."""
+
+    @abstractmethod
+    def by_place(self, field: Tensor, pool: DctPool) -> tuple[Tensor, Tensor]:
+        """What each place of the last resolution adds to ``inner`` and to ``square_norm``.
+
+        ``field`` (B, C, H, W) is ``pool.inverse`` of latent codes. (B, K, H, W) and (K, H, W); the
+        transform is orthonormal, so their sums over space are the two.
+        """
+
 
 class FullMeans(ClassMeans):
     """A free mean a class."""
@@ -48,6 +60,16 @@ class FullMeans(ClassMeans):
 
     def of(self, labels: Tensor) -> Tensor:
         return self.weight[labels]
+
+    def gram(self) -> Tensor:
+        with full_precision(self.weight):
+            return self.weight @ self.weight.T
+
+    def by_place(self, field: Tensor, pool: DctPool) -> tuple[Tensor, Tensor]:
+        means = pool.inverse(self.weight)[0]
+        with full_precision(field):
+            inner = torch.einsum("bchw,kchw->bkhw", field, means)
+        return inner, means.square().sum(1)
 
 
 class LowRankMeans(ClassMeans):
@@ -97,6 +119,26 @@ class LowRankMeans(ClassMeans):
 
     def of(self, labels: Tensor) -> Tensor:
         return torch.cat([self.pooled[labels], self.coordinates[labels] @ self.basis], dim=1)
+
+    def gram(self) -> Tensor:
+        with full_precision(self.basis):
+            low_rank = self.coordinates @ (self.basis @ self.basis.T) @ self.coordinates.T
+            return self.pooled @ self.pooled.T + low_rank
+
+    def by_place(self, field: Tensor, pool: DctPool) -> tuple[Tensor, Tensor]:
+        _, height, width = pool.shape
+        # a mean over space is the same at all places; the other entries are those of the basis
+        constant = self.pooled / math.sqrt(height * width)
+        basis = pool.inverse(nn.functional.pad(self.basis, (constant.shape[1], 0)))[0]
+        with full_precision(field):
+            along = torch.einsum("bchw,rchw->brhw", field, basis)
+            low_rank = torch.einsum("kr,brhw->bkhw", self.coordinates, along)
+            inner = torch.einsum("kc,bchw->bkhw", constant, field) + low_rank
+            gram = torch.einsum("rchw,schw->hwrs", basis, basis)
+            squares = torch.einsum("kr,hwrs,ks->khw", self.coordinates, gram, self.coordinates)
+            crossed = torch.einsum("kc,rchw->hwkr", constant, basis)
+            cross = torch.einsum("kr,hwkr->khw", self.coordinates, crossed)
+        return inner, constant.square().sum(1)[:, None, None] + 2 * cross + squares
 
 
 def build_class_means(config: FlowConfig) -> ClassMeans:

@@ -64,6 +64,10 @@ class GenerativeClassifier(nn.Module):
         """Pixels (B, C, H, W) in [0, 1] to logits, density and latent code."""
         trace = self.flow.trace(x) if traced else None
         z, ladj = (trace.z, trace.ladj) if trace else self.flow(x)
+        return self.of_latent(z, ladj, trace)
+
+    def of_latent(self, z: Tensor, ladj: Tensor, trace: Traced | None = None) -> ClassifierOutput:
+        """The flow's latent codes (B, D) and log-determinants (B,) to logits and density."""
         with full_precision(z):
             means = self.class_means
             logits = means.inner(z) - 0.5 * means.square_norm() + self.log_prior

@@ -46,9 +46,17 @@ class AffineCoupling(Transform):
         self.conditioner = Conditioner(subnet, clamp)
 
     def forward(self, x: Tensor) -> Transformed:
+        z, log_scale = self._coupled(x)
+        return z, _total(log_scale)
+
+    def by_place(self, x: Tensor) -> Transformed:
+        z, log_scale = self._coupled(x)
+        return z, log_scale.double().sum(1)
+
+    def _coupled(self, x: Tensor) -> Transformed:
         x1, x2 = x[:, : self.passive], x[:, self.passive :]
         log_scale, shift = self.conditioner(x1)
-        return torch.cat([x1, _affine(x2, log_scale, shift)], dim=1), _total(log_scale)
+        return torch.cat([x1, _affine(x2, log_scale, shift)], dim=1), log_scale
 
     def inverse(self, z: Tensor) -> Transformed:
         z1, z2 = z[:, : self.passive], z[:, self.passive :]
@@ -85,12 +93,20 @@ class DownsamplingCoupling(Transform):
         self.low = Conditioner(low, clamp)
 
     def forward(self, x: Tensor) -> Transformed:
+        z, scale1, scale2 = self._coupled(x)
+        return z, _total(scale1) + _total(scale2)
+
+    def by_place(self, x: Tensor) -> Transformed:
+        z, scale1, scale2 = self._coupled(x)
+        return z, scale1.double().sum(1) + scale2.double().sum(1)
+
+    def _coupled(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x1, x2 = x[:, : self.passive], x[:, self.passive :]
         scale2, shift2 = self.down(x1)
         z2 = _affine(nnf.pixel_unshuffle(x2, 2), scale2, shift2)
         scale1, shift1 = self.low(z2)
         z1 = _affine(nnf.pixel_unshuffle(x1, 2), scale1, shift1)
-        return torch.cat([z1, z2], dim=1), _total(scale1) + _total(scale2)
+        return torch.cat([z1, z2], dim=1), scale1, scale2
 
     def inverse(self, z: Tensor) -> Transformed:
         z1, z2 = z[:, : 4 * self.passive], z[:, 4 * self.passive :]

@@ -67,6 +67,16 @@ class Transform(nn.Module, ABC):
     def inverse(self, z: Tensor) -> Transformed:
         """Latent to data: (x, log|det dx/dz|)."""
 
+    def by_place(self, x: Tensor) -> Transformed:
+        """``forward`` of x (B, C, H, W), with its log-determinant by place, (B, h, w) in nats.
+
+        h and w divide H and W. Sums over space are those of ``forward``; what depends on no place
+        is spread evenly.
+        """
+        z, ladj = self(x)
+        height, width = x.shape[2:]
+        return z, (ladj / (height * width))[:, None, None].expand(-1, height, width)
+
     def initialise(self, x: Tensor) -> Tensor:
         """Set data-dependent parameters from one batch; returns the transformed batch."""
         return self(x)[0]  # type: ignore[no-any-return]
@@ -86,6 +96,12 @@ def full_precision(x: Tensor) -> torch.autocast:
 
 def _no_ladj(x: Tensor) -> Tensor:
     return x.new_zeros(x.shape[0])
+
+
+def _added_up(values: Tensor, height: int) -> Tensor:
+    """Values (B, h, w) by place, at a lower resolution of so many rows: sums stay what they are."""
+    step = values.shape[1] // height
+    return nn.functional.avg_pool2d(values, step, divisor_override=1) if step > 1 else values
 
 
 def _columns(values: list[Tensor], x: Tensor) -> Tensor:
@@ -140,6 +156,14 @@ class Compose(Transform):
                 norms.append(torch.linalg.vector_norm(x, dim=(1, 2, 3)))
         # every step keeps the number of values
         return Traced(x, total, _columns(ladjs, x), _columns(norms, x).square() / x[0].numel())
+
+    def by_place(self, x: Tensor) -> Transformed:
+        """As every transform; what came before a downsampling is added up to what comes after."""
+        total = x.new_zeros(x.shape[0], *x.shape[2:]).double()
+        for transform in self.steps:
+            x, ladj = transform.by_place(x)
+            total = _added_up(total, ladj.shape[1]) + ladj
+        return x, total
 
     def inverse(self, z: Tensor) -> Transformed:
         total = _no_ladj(z).double()

@@ -1,0 +1,64 @@
+"""Why the model answers as it does: everything about an image that its one forward pass holds.
+
+Closed forms, no gradients and no second model. What is per image is here; what is of the model
+alone is in ``model.class_similarity`` and ``model.counterfactuals``. The gate's own evidence, which
+needs a reference, is in ``calibration.evidence``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from model.classifier import ClassifierOutput, GenerativeClassifier
+from model.decision_plane import DecisionPlane, decision_plane
+from model.heatmaps import posterior_heatmaps
+from model.quantize import bin_centres
+from model.salience import energy, salience
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explanation:
+    """Of B images; K classes, H x W places of the last resolution.
+
+    ``heatmaps`` (B, K, H, W): nats, sum over space log q(y | x). ``salience`` (B, H, W): nats,
+    float64, sum log q(x). ``energy`` (B, H, W): 1 under the model, higher = less like the class
+    there. ``plane``: the images among the means of their top classes. ``output``: what
+    classification gives.
+    """
+
+    output: ClassifierOutput
+    heatmaps: Tensor
+    salience: Tensor
+    energy: Tensor
+    plane: DecisionPlane
+
+
+@torch.no_grad()
+def explain(
+    classifier: GenerativeClassifier,
+    images: Tensor,
+    *,
+    temperature: float = 1.0,
+    contrast: float = 1.0,
+) -> Explanation:
+    """Of uint8 images (B, C, H, W), at their bin centres, in the precision of the weights.
+
+    ``temperature`` and ``contrast`` are those of ``posterior_heatmaps``.
+    """
+    x = bin_centres(images, classifier.config.levels).to(classifier.log_prior.dtype)
+    # TF32 would move log_prob by whole nats between a GPU and the CPU it was calibrated on
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        z, ladj = classifier.flow.by_place(x)
+        output = classifier.of_latent(z, ladj.sum((1, 2)))
+        return Explanation(
+            output=output,
+            heatmaps=posterior_heatmaps(
+                output, classifier, temperature=temperature, contrast=contrast
+            ),
+            salience=salience(output, ladj, classifier),
+            energy=energy(output, classifier),
+            plane=decision_plane(output, classifier),
+        )

@@ -1,0 +1,75 @@
+"""Posterior heatmaps: which places of an image speak for a class, exactly and without a parameter.
+
+The last resolution's DCT is orthonormal, so with s and m^y the latent code and a class mean brought
+back into space, each place (k, l) adds its part to the logit of class y,
+
+    a_kl^y = s_kl . m_kl^y - |m_kl^y|^2 / 2 + w_y / (H W),       sum_kl a_kl^y = logit_y
+
+(|s|^2 is the same for all classes and cancels). With the posterior r and its entropy H(r)
+
+    Q_kl(y) = a_kl^y - sum_y' r_y' a_kl^y' - H(r) / (H W),       sum_kl Q_kl(y) = log q(y | x)
+
+after Mackowiak et al., CVPR 2021, Sec. 4. Positive places speak for y more than for what the model
+expects on average, negative ones against it. Means of low rank are never materialised.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from model.classifier import ClassifierOutput, GenerativeClassifier
+from model.transforms import DctPool
+
+
+def posterior_heatmaps(
+    output: ClassifierOutput,
+    classifier: GenerativeClassifier,
+    *,
+    temperature: float = 1.0,
+    contrast: float = 1.0,
+) -> Tensor:
+    """Q (B, K, H, W) in nats, at the last resolution; its sum over space is log q(y | x).
+
+    ``temperature``: that of the posterior, 1 for the model's own; q is then
+    softmax(logits / temperature). ``contrast`` > 0: how sharply the average that a class is held
+    against follows the posterior; 1 as above, towards 0 all classes count alike, above 1 the most
+    probable ones alone. It moves evidence between places and leaves the sums. Raises ``ValueError``
+    for numbers that are not above 0.
+    """
+    _check(temperature=temperature, contrast=contrast)
+    evidence = class_evidence(output, classifier) / temperature
+    logits = output.logits.to(evidence) / temperature
+    weights = (contrast * logits).softmax(1)
+    average = (weights[:, :, None, None] * evidence).sum(1, keepdim=True)
+    # what the sum still lacks of the log posterior; at contrast 1 it is -H(r) for every class
+    lacking = (weights * logits).sum(1) - logits.logsumexp(1)
+    places = evidence.shape[2] * evidence.shape[3]
+    return evidence - average + lacking[:, None, None, None] / places
+
+
+def class_evidence(output: ClassifierOutput, classifier: GenerativeClassifier) -> Tensor:
+    """a (B, K, H, W) in nats: what each place adds to each logit."""
+    pool = pool_of(classifier)
+    field = pool.inverse(output.z)[0]
+    inner, square_norm = classifier.class_means.by_place(field, pool)
+    places = field.shape[2] * field.shape[3]
+    prior = classifier.log_prior[:, None, None] / places
+    evidence: Tensor = inner - 0.5 * square_norm + prior
+    return evidence
+
+
+def pool_of(classifier: GenerativeClassifier) -> DctPool:
+    """The flow's last transform, which knows where in space a latent entry is."""
+    pool = classifier.flow.steps[-1]
+    if not isinstance(pool, DctPool):
+        raise ValueError(f"the flow ends in {type(pool).__name__}: expected a DctPool")
+    return pool
+
+
+def _check(**numbers: float) -> None:
+    for name, found in numbers.items():
+        if not 0 < found < math.inf:
+            raise ValueError(f"{name} is {found}: expected a number above 0")
