@@ -159,29 +159,30 @@ class CombinedScore:
         """How much of e^S each view is, (N, 2 or 3), rows that sum to 1; of finite rows as
         ``__call__`` gives them. Raises ``CalibrationError`` where S has no views."""
         t = self._views(x, shared, self.group_of[predicted])
-        weights: FloatArray = np.exp(t - t.max(axis=1, keepdims=True))
-        return weights / weights.sum(axis=1, keepdims=True)
+        weights = np.exp(t - t.max(axis=1, keepdims=True))
+        shares: FloatArray = weights / weights.sum(axis=1, keepdims=True)
+        return shares
 
     def parts(self, x: FloatArray, shared: FloatArray, predicted: IntArray) -> FloatArray:
         """What each statistic adds to the surprise of the two densities, (N, 2, names), nats."""
         group = self.group_of[predicted]
-        views = self._fitted_views()
+        views, _ = self._fitted_views()
         own = views.by_group(x, group)
         return np.stack([views.joint.parts(shared, group), views.within.parts(own, group)], axis=1)
 
-    def _fitted_views(self) -> Views:
-        if self.views is None:
+    def _fitted_views(self) -> tuple[Views, NormalScores]:
+        if self.views is None or self.tails is None:
             raise CalibrationError(
                 f"S of {self.rows} fit rows is a distance of log_prob: it has no views; expected "
                 f"{COMBINED_ROWS} rows at least"
             )
-        return self.views
+        return self.views, self.tails
 
     def _views(self, x: FloatArray, shared: FloatArray, group: IntArray) -> FloatArray:
         """Normal scores of the views, the weight of the ambiguity in them."""
-        surprises = self._fitted_views().surprise(x, shared, group)
-        assert self.tails is not None  # as the views
-        t = _shared(self.tails, _with_entropy(surprises, x, self.names))
+        views, tails = self._fitted_views()
+        surprises = views.surprise(x, shared, group)
+        t = _shared(tails, _with_entropy(surprises, x, self.names))
         t[:, 2:] += AMBIGUITY
         return t
 

@@ -150,6 +150,11 @@ class Ranking:
         """
         return self._rank(*self._rows(scores, predicted))
 
+    def known(self, predicted: int) -> FloatArray:
+        """The scores that images of a predicted class are ranked among, of all categories."""
+        steps = self.steps[predicted if len(self.steps) > 1 else 0]
+        return steps.edges[steps.places]
+
     @property
     def smallest_p(self) -> float:
         """The smallest p-value that an image can have, 1 / (n + 1) for n rows it is ranked among.

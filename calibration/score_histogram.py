@@ -6,13 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from calibration.arrays import BoolArray, FloatArray, IntArray
-from calibration.calibration import Calibration
-from calibration.modes import PREDICTED_CLASS
+from calibration.arrays import FloatArray, IntArray
+from calibration.modes import Ranking
 
 #: Bars of a histogram.
 BARS = 60
-#: Share of the reference that lies below the first edge, and above the last.
+#: Share of the reference that lies beyond the first edge, and beyond the last.
 OUTER = 0.002
 
 
@@ -26,36 +25,19 @@ class ScoreHistogram:
     rejected_above: float
 
 
-@dataclass(frozen=True, eq=False)
-class ReferenceScores:
-    """S of the calibration rows, and the class that each is predicted as."""
+def score_histogram(ranking: Ranking, predicted: int, threshold: float) -> ScoreHistogram:
+    """What an image of that predicted class is ranked among, at that threshold of p-values.
 
-    calibration: Calibration
-    scores: FloatArray
-    predicted: IntArray
-
-    @classmethod
-    def of(cls, calibration: Calibration) -> ReferenceScores:
-        """Computed anew, which takes a while."""
-        logits, log_prob, statistics = calibration.held_out()
-        predicted = calibration.posterior(logits).argmax(axis=1)
-        return cls(calibration, calibration.scores(logits, log_prob, statistics), predicted)
-
-    def histogram(self, predicted: int, threshold: float) -> ScoreHistogram:
-        """What an image of that predicted class is ranked among at that p-value threshold.
-
-        Rows of its class alone in mode predicted_class, else all of them.
-        """
-        scores = self.scores[self._ranked_with(predicted) & np.isfinite(self.scores)]
-        rank, size = self.calibration.ranking.rank(scores, np.full(len(scores), predicted))
-        kept = scores[rank / (size + 1) > threshold]
-        low, high = np.quantile(scores, [OUTER, 1 - OUTER])
-        edges = np.linspace(low, high if high > low else low + 1, BARS + 1)
-        counts = np.histogram(scores.clip(edges[0], edges[-1]), edges)[0]
-        above = float(kept.max()) if len(kept) else -np.inf
-        return ScoreHistogram(edges=edges, counts=counts, rejected_above=above)
-
-    def _ranked_with(self, predicted: int) -> BoolArray:
-        if self.calibration.mode != PREDICTED_CLASS:
-            return np.ones(len(self.scores), dtype=np.bool_)
-        return np.equal(self.predicted, predicted)
+    Rows of its class alone in mode predicted_class, else those of all classes. ``rejected_above``
+    is the largest S that is still kept, -inf where none is.
+    """
+    scores = ranking.known(predicted)
+    rank, size = ranking.rank(scores, np.full(len(scores), predicted))
+    kept = scores[rank / (size + 1) > threshold]
+    low, high = np.quantile(scores, [OUTER, 1 - OUTER])
+    edges = np.linspace(low, high if high > low else low + 1, BARS + 1)
+    return ScoreHistogram(
+        edges=edges,
+        counts=np.histogram(scores.clip(edges[0], edges[-1]), edges)[0],
+        rejected_above=float(kept.max()) if len(kept) else -np.inf,
+    )

@@ -19,7 +19,7 @@ def mean_distances(classifier: GenerativeClassifier) -> Tensor:
     """|mu_i - mu_j| (K, K), float64, in standard deviations of a class; 0 on the diagonal."""
     gram = classifier.class_means.gram().double()
     squares = gram.diagonal()
-    distances = (squares[:, None] + squares - 2 * gram).clamp_min(0).sqrt()
+    distances: Tensor = (squares[:, None] + squares - 2 * gram).clamp_min(0).sqrt()
     return distances.fill_diagonal_(0)
 
 
@@ -28,4 +28,5 @@ def expected_confidence(distances: Tensor) -> Tensor:
 
     In [0, 0.5], 0.5 for equal classes; higher = more alike.
     """
-    return torch.special.ndtr(-distances / 2)
+    confidence: Tensor = torch.special.ndtr(-distances / 2)
+    return confidence

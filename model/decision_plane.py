@@ -80,7 +80,8 @@ def _placed(z: Tensor, means: Tensor) -> tuple[Tensor, Tensor]:
 def _axes(directions: Tensor) -> Tensor:
     """Orthonormal (D, n) that span the directions (n, D), the first along the first of them."""
     axes, weights = torch.linalg.qr(directions.T)
-    return axes * torch.where(weights.diagonal() < 0, -1.0, 1.0).to(axes)
+    turned: Tensor = axes * torch.where(weights.diagonal() < 0, -1.0, 1.0).to(axes)
+    return turned
 
 
 def _boundaries(

@@ -7,6 +7,8 @@ a clamped pixel would be an atom at which the density is unbounded.
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -26,3 +28,12 @@ def bin_centres(images: Tensor, levels: int) -> Tensor:
 def dequantize(images: Tensor, levels: int, noise: Tensor) -> Tensor:
     """uint8 images and noise U[0, 1) of their shape to float32 pixels: (k + noise) / L."""
     return (to_levels(images, levels).float() + noise) / levels
+
+
+def as_pixels(x: Tensor) -> npt.NDArray[np.uint8]:
+    """Pixels (..., H, W) in [0, 1], as the model inverts to them, as 8-bit ones to be looked at.
+
+    What lies outside is clamped: the model may put mass where no image is.
+    """
+    pixels: npt.NDArray[np.uint8] = (x.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
+    return pixels

@@ -160,6 +160,7 @@ class _Remote(Look):
 def _runtime(config: ServiceConfig) -> Runtime:
     return Runtime(
         executor=ThreadPoolExecutor(1, thread_name_prefix="forward"),
+        aside=ThreadPoolExecutor(1, thread_name_prefix="aside"),
         device="cuda" if config.num_gpus else "cpu",
         compiled=config.compile,
         max_batch_size=config.max_batch_size,

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
 from service.answer import ModelName
 from service.verdict import Verdict
+
+if TYPE_CHECKING:  # torch comes with it, and proxies need not load that
+    from service.explainer import Explained
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """An explanation that is wished for: how sharply heatmaps tell classes apart, see
+    ``model.heatmaps``, and of how many classes they are shown (None: as many as usual)."""
+
+    contrast: float = 1.0
+    heatmaps: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +30,8 @@ class Ask:
 
     ``images`` are encoded ones, or an array of raw pixels whose first axis counts them. ``model``
     and ``version`` may be empty: the first model that is served, in the version it has.
-    ``timeout_s``: when the answer is of no use any more, counted from now.
+    ``timeout_s``: when the answer is of no use any more, counted from now. ``explain``: None where
+    the verdict is all that is asked for.
     """
 
     images: Sequence[bytes] | npt.NDArray[Any]
@@ -28,13 +41,18 @@ class Ask:
     id: str = ""
     top_k: int | None = None
     timeout_s: float | None = None
+    explain: Wish | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
-    """Verdicts in the order of the images, all by one model; ``labels`` in its index order."""
+    """Verdicts in the order of the images, all by one model; ``labels`` in its index order.
+
+    ``explanations``: as many where they were asked for, else none.
+    """
 
     id: str
     model: ModelName
     labels: tuple[str, ...]
     verdicts: Sequence[Verdict]
+    explanations: Sequence[Explained] = ()

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from model.image import ImageTooLargeError, UInt8Array, checked_pixels, decode_all
-from service.ask import Ask, Reply
+from service.ask import Ask, Reply, Wish
 from service.errors import (
     OK,
     BadParameterError,
@@ -38,6 +38,7 @@ from service.shadow import Shadows
 from service.trace import Trace
 
 if TYPE_CHECKING:  # torch comes with it, and proxies need not load that
+    from service.drawing import Drawn
     from service.served import Models, ServedModel
 
 Answer = TypeVar("Answer")
@@ -51,6 +52,14 @@ SMALL_BYTES, SMALL_PIXELS = 64 * 1024, 64 * 1024
 
 #: Longest id that is echoed.
 MAX_ID_LENGTH = 256
+
+#: Requests for explanations on hand at once, and images that one may have: each costs several
+#: forward passes and a large answer.
+EXPLAINING, MAX_EXPLAINED = 8, 16
+#: Classes whose heatmaps one answer shows.
+MAX_HEATMAPS = 100
+#: Contrasts of heatmaps: all classes count alike below, the most probable alone above.
+MIN_CONTRAST, MAX_CONTRAST = 1e-3, 1e3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +84,7 @@ class Engine:
         self._shadows = Shadows(models, recorder.tally)
         self._reading = Places(READERS * limits.max_waiting)
         self._classifying = Places(limits.max_waiting)
+        self._aside = Places(EXPLAINING)
         self._decoders = ThreadPoolExecutor(2, thread_name_prefix="decode")
 
     async def answer(
@@ -94,7 +104,7 @@ class Engine:
             with self._reading.place():
                 ask = await self._read(read)
             with self._classifying.place():
-                reply = await self._classify(ask, trace)
+                reply = await self._reply(ask, trace)
                 with trace.stage("render"):
                     answer = render(ask, reply)
             trace.code = OK
@@ -120,7 +130,7 @@ class Engine:
         except TimeoutError:
             raise SlowBodyError(self.limits.read_timeout_s) from None
 
-    async def _classify(self, ask: Ask, trace: Trace) -> Reply:
+    async def _reply(self, ask: Ask, trace: Trace) -> Reply:
         began = time.monotonic()
         if len(ask.id) > MAX_ID_LENGTH:
             raise BadParameterError(
@@ -131,12 +141,39 @@ class Engine:
         trace.model = model.name
         self._check(ask, model)
         deadline = self._deadline(ask, began)
+        if ask.explain is not None:
+            return await self._explain(ask, ask.explain, model, trace, deadline)
         images = await self._images(ask, model, trace, deadline)
         batched = await model.classify(images, ask.alpha, deadline)
         trace.stages |= {"queue": batched.queue_s, "forward": batched.forward_s}
         trace.verdicts = batched.verdicts
         self._shadows.follow(model, images, ask.alpha, batched.verdicts)
         return Reply(id=trace.id, model=model.name, labels=model.labels, verdicts=batched.verdicts)
+
+    async def _explain(
+        self, ask: Ask, wish: Wish, model: ServedModel, trace: Trace, deadline: float
+    ) -> Reply:
+        """Beside the batches; its verdicts are no decisions to be counted: who asks why has
+        mostly been told what, or tries things out."""
+        trace.counted = False
+        with self._aside.place():
+            images = await self._images(ask, model, trace, deadline)
+            with trace.stage("forward"):
+                found = await model.explain(images, ask.alpha, wish.contrast, deadline)
+        trace.verdicts = [one.verdict for one in found]
+        return Reply(
+            id=trace.id,
+            model=model.name,
+            labels=model.labels,
+            verdicts=trace.verdicts,
+            explanations=found,
+        )
+
+    async def draw(self, name: str, count: int, seed: int) -> tuple[ServedModel, Sequence[Drawn]]:
+        """Images that a model draws itself; raises ``UnknownModelError``, ``OverloadedError``."""
+        model = self.models.find(name)
+        with self._aside.place():
+            return model, await model.draw(count, seed)
 
     def _deadline(self, ask: Ask, began: float) -> float:
         """When the answer is too late: as the caller says, and never later than the service's."""
@@ -160,6 +197,8 @@ class Engine:
             raise BadParameterError(f"top_k is {shown}: expected an integer of at least 1")
         if ask.timeout_s is not None and not ask.timeout_s > 0:
             raise BadParameterError(f"timeout is {ask.timeout_s:g} s: expected more than 0")
+        if ask.explain is not None:
+            _check_wish(ask.explain, len(ask.images))
 
     async def _images(
         self, ask: Ask, model: ServedModel, trace: Trace, deadline: float
@@ -183,6 +222,21 @@ class Engine:
         if (now := time.monotonic()) > deadline:
             raise DeadlineError(now - queued_at)
         return decode_all(images, model.spec, self.limits.max_pixels)
+
+
+def _check_wish(wish: Wish, images: int) -> None:
+    if images > MAX_EXPLAINED:
+        raise TooManyImagesError(images, MAX_EXPLAINED)
+    if not (math.isfinite(wish.contrast) and MIN_CONTRAST <= wish.contrast <= MAX_CONTRAST):
+        raise BadParameterError(
+            f"contrast is {wish.contrast:g}: expected a number from {MIN_CONTRAST:g} to "
+            f"{MAX_CONTRAST:g}"
+        )
+    if wish.heatmaps is not None and not 1 <= wish.heatmaps <= MAX_HEATMAPS:
+        shown = str(wish.heatmaps)[:40]
+        raise BadParameterError(
+            f"heatmaps is {shown}: expected an integer from 1 to {MAX_HEATMAPS}"
+        )
 
 
 class Places:

@@ -23,6 +23,7 @@ from service.http_admin import add_admin
 from service.http_classify import add_classify
 from service.http_direct import GuardedApp
 from service.http_errors import add_handlers
+from service.http_explain import add_explain
 from service.http_guard import HeadAsGet, HostGuard, KeyGuard
 from service.keys import Keys
 from service.oip.rest import Statistics, add_inference
@@ -67,6 +68,7 @@ def create_app(
     add_handlers(app)
     add_classify(app, engine)
     add_inference(app, engine, statistics)
+    add_explain(app, engine)
     if doors.admin is not None:
         add_admin(app, doors.admin)
     _add_operations(app, exposition)

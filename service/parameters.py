@@ -2,30 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TypeVar
 
-from service.ask import Ask
+from service.ask import Ask, Wish
 from service.errors import BadParameterError
 
+Default = TypeVar("Default")
+
 NAMES = ("alpha", "id", "top_k", "model")
+#: Those that an explanation has as well.
+WISHES = ("contrast", "heatmaps")
 
 
 def ask_of(image: bytes, texts: Mapping[str, str]) -> Ask:
     """Read the texts; a name that is not known is refused, since a typo would change the answer."""
-    for name in texts:
-        if name not in NAMES:
-            raise BadParameterError(
-                f"unknown parameter {name[:40]!r}: expected one of {', '.join(NAMES)}"
-            )
-        _check_text(name, texts[name])
-    alpha, top_k = texts.get("alpha"), texts.get("top_k")
+    check_names(texts, NAMES)
+    alpha = texts.get("alpha")
     return Ask(
         images=(image,),
         model=texts.get("model", ""),
-        alpha=None if alpha is None else _alpha(alpha),
+        alpha=None if alpha is None else _number("alpha", alpha, "in (0, 1)"),
         id=texts.get("id", ""),
-        top_k=None if top_k is None else _top_k(top_k),
+        top_k=whole_of(texts, "top_k", None),
     )
+
+
+def wish_of(image: bytes, texts: Mapping[str, str]) -> Ask:
+    """The same with an explanation."""
+    check_names(texts, NAMES + WISHES)
+    wish = Wish(
+        contrast=_number("contrast", texts.get("contrast", "1"), "above 0"),
+        heatmaps=whole_of(texts, "heatmaps", None),
+    )
+    ask = ask_of(image, {name: text for name, text in texts.items() if name in NAMES})
+    return replace(ask, explain=wish)
+
+
+def check_names(texts: Mapping[str, str], names: Sequence[str]) -> None:
+    """Raise ``BadParameterError`` for a name that is not among them, and for what is no text."""
+    for name in texts:
+        if name not in names:
+            raise BadParameterError(
+                f"unknown parameter {name[:40]!r}: expected one of {', '.join(names)}"
+            )
+        _check_text(name, texts[name])
+
+
+def whole_of(texts: Mapping[str, str], name: str, default: Default) -> int | Default:
+    """A number of at least 1, as far as a text can tell; raises ``BadParameterError``."""
+    text = texts.get(name)
+    if text is None:
+        return default
+    try:
+        return int(plain(text))
+    except ValueError:
+        raise BadParameterError(
+            f"{name} is {text[:40]!r}: expected an integer of at least 1"
+        ) from None
 
 
 def _check_text(name: str, text: str) -> None:
@@ -43,17 +78,8 @@ def plain(text: str) -> str:
     return text
 
 
-def _alpha(text: str) -> float:
+def _number(name: str, text: str, expected: str) -> float:
     try:
         return float(plain(text))
     except ValueError:
-        raise BadParameterError(f"alpha is {text[:40]!r}: expected a number in (0, 1)") from None
-
-
-def _top_k(text: str) -> int:
-    try:
-        return int(plain(text))
-    except ValueError:
-        raise BadParameterError(
-            f"top_k is {text[:40]!r}: expected an integer of at least 1"
-        ) from None
+        raise BadParameterError(f"{name} is {text[:40]!r}: expected a number {expected}") from None

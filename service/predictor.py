@@ -10,7 +10,9 @@ import torch
 from calibration.decisions import Decisions
 from model.classifier import bits_per_dim
 from model.compiling import check_compiler
+from model.explain import Explanation, explain
 from model.image import InputSpec, UInt8Array
+from model.quantize import as_pixels
 from model.scoring import Scores, default_device, score
 from service.bundle import Bundle
 from service.verdict import Decision, Unusual, Verdict
@@ -71,6 +73,22 @@ class Predictor:
     def score(self, images: UInt8Array) -> Scores:
         """Scores of uint8 images (B, C, H, W)."""
         return score(self._classifier, images)
+
+    def explain(self, images: UInt8Array, contrast: float = 1.0) -> Explanation:
+        """Why, of uint8 images (B, C, H, W); see ``model.explain``.
+
+        Heatmaps are of the posterior that verdicts give: they sum to its log. (With vector scaling:
+        of the one at the same temperature, before its weights.)
+        """
+        temperature = self._calibration.posterior.temperature
+        pixels = torch.from_numpy(images).to(self._classifier.device)
+        return explain(self._classifier, pixels, temperature=temperature, contrast=contrast)
+
+    def draw(self, labels: Sequence[int], seed: int) -> UInt8Array:
+        """Images (B, C, H, W) from p(x | y) of each class index, as 8-bit pixels."""
+        generator = torch.Generator().manual_seed(seed)
+        classes = torch.tensor(labels, device=self._classifier.device)
+        return as_pixels(self._classifier.sample(classes, generator))
 
     def verdicts(
         self, scores: Scores, alphas: Sequence[float | None] | None = None

@@ -56,6 +56,6 @@ class Recorder:
         if trace.model is None:
             return
         count_statistics(self.tally, trace)
-        if trace.code == OK:
+        if trace.code == OK and trace.counted:
             for verdict in trace.verdicts:
                 count_verdict(self.tally, trace.model.name, verdict)

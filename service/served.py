@@ -7,6 +7,8 @@ version that it began with.
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -18,7 +20,9 @@ from model.image import InputSpec, UInt8Array
 from service.answer import ModelName
 from service.batcher import Batched, Batcher, OnBatch
 from service.bundle import Bundle, BundleError
-from service.errors import UnknownModelError
+from service.drawing import Drawn, drawn
+from service.errors import DeadlineError, UnknownModelError
+from service.explainer import Explained, explained
 from service.predictor import Predictor
 from service.verdict import Verdict
 from service.watched import Watched
@@ -29,9 +33,11 @@ Note = Callable[[int, float, float], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Runtime:
-    """How a replica runs its models; all of them share one thread of forward passes."""
+    """How a replica runs its models; all of them share one thread of forward passes, and one
+    ``aside`` for what is slower and may wait: explanations."""
 
     executor: Executor
+    aside: Executor
     device: str
     compiled: bool
     max_batch_size: int
@@ -58,6 +64,8 @@ class ServedModel:
         self.threshold = predictor.threshold
         self.reference_size = predictor.reference_size
         self._predictor = predictor
+        self._aside = runtime.aside
+        self._drawn: dict[tuple[int, int], Sequence[Drawn]] = {}
         self._batcher = Batcher(
             watched or predictor,
             executor=runtime.executor,
@@ -86,6 +94,42 @@ class ServedModel:
     ) -> Batched:
         """Verdicts of uint8 images (n, C, H, W); raises what ``Batcher.submit`` does."""
         return await self._batcher.submit(images, alpha, deadline)
+
+    async def explain(
+        self, images: UInt8Array, alpha: float | None, contrast: float, deadline: float
+    ) -> list[Explained]:
+        """Verdicts of uint8 images (n, C, H, W) with their reasons, beside the batches.
+
+        One after the other, so that nobody's wait for a turn grows with another's request. Raises
+        ``DeadlineError``.
+        """
+        loop = asyncio.get_running_loop()
+        queued_at = time.monotonic()
+
+        def one(image: UInt8Array) -> list[Explained]:
+            if (now := time.monotonic()) > deadline:
+                raise DeadlineError(now - queued_at)
+            return explained(self._predictor, image, alpha, contrast)
+
+        return [
+            found
+            for i in range(len(images))
+            for found in await loop.run_in_executor(self._aside, one, images[i : i + 1])
+        ]
+
+    async def draw(self, count: int, seed: int) -> Sequence[Drawn]:
+        """Images that the model draws itself, its classes in turn; the last ones are remembered."""
+        if (known := self._drawn.get((count, seed))) is not None:
+            return known
+        loop = asyncio.get_running_loop()
+        found = [
+            await loop.run_in_executor(
+                self._aside, drawn, self._predictor, i % len(self.labels), seed + i
+            )
+            for i in range(count)
+        ]
+        self._drawn = {(count, seed): found}
+        return found
 
 
 def load(path: Path, runtime: Runtime, note: Note, *, watch: bool = True) -> ServedModel:

@@ -14,13 +14,17 @@ from service.verdict import Verdict
 
 @dataclass(kw_only=True)
 class Trace:
-    """Filled as the request goes on; ``code`` is what it ended with, ``stages`` are seconds."""
+    """Filled as the request goes on; ``code`` is what it ended with, ``stages`` are seconds.
+
+    ``counted``: whether its verdicts are decisions to be counted.
+    """
 
     protocol: str
     id: str
     code: str = CANCELLED.code
     model: ModelName | None = None
     verdicts: Sequence[Verdict] = ()
+    counted: bool = True
     stages: dict[str, float] = field(default_factory=dict)
     began: float = field(default_factory=time.perf_counter)
 

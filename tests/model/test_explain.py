@@ -44,7 +44,7 @@ CONFIGS = {
 }
 
 
-@pytest.fixture(params=CONFIGS.values(), ids=CONFIGS.keys())
+@pytest.fixture(params=list(CONFIGS.values()), ids=list(CONFIGS))
 def classifier(request: pytest.FixtureRequest, float64: None) -> GenerativeClassifier:
     return perturbed(request.param)
 

@@ -117,6 +117,7 @@ def runtime(executor: Executor | None = None, **changes: Any) -> Runtime:
     return replace(
         Runtime(
             executor=executor or ThreadPoolExecutor(1),
+            aside=ThreadPoolExecutor(1),
             device="cpu",
             compiled=False,
             max_batch_size=4,

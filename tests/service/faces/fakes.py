@@ -168,6 +168,7 @@ def bench(
     recorder = Recorder(Tally())
     runtime = Runtime(
         executor=ThreadPoolExecutor(1),
+        aside=ThreadPoolExecutor(1),
         device="cpu",
         compiled=False,
         max_batch_size=4,
