@@ -50,6 +50,13 @@ class Predictor:
         return self.bundle.class_labels
 
     @property
+    def places(self) -> tuple[int, int]:
+        """Height and width of the last resolution, which explanations are of."""
+        config = self._classifier.config
+        _, height, width = config.input_shape
+        return height >> config.halvings, width >> config.halvings
+
+    @property
     def threshold(self) -> float:
         """What p-values are held against at the bundle's own alpha, the smallest over classes."""
         return self._calibration.threshold()

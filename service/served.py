@@ -63,6 +63,7 @@ class ServedModel:
         self.labels = tuple(predictor.class_labels)
         self.threshold = predictor.threshold
         self.reference_size = predictor.reference_size
+        self.places = predictor.places
         self._predictor = predictor
         self._aside = runtime.aside
         self._drawn: dict[tuple[int, int], Sequence[Drawn]] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from service.oip.outputs import OUTPUTS
+from service.oip.outputs import EXPLAINED, OUTPUTS
 from service.oip.tensors import INPUTS
 
 _BINARY = {"type": "string", "format": "binary"}
@@ -40,7 +40,7 @@ _REQUESTED = {
     "type": "object",
     "required": ["name"],
     "properties": {
-        "name": {"type": "string", "enum": list(OUTPUTS)},
+        "name": {"type": "string", "enum": [*OUTPUTS, *EXPLAINED]},
         "parameters": {
             **_SCALARS,
             "description": "`binary_data`; `classification`: the best so many classes of "

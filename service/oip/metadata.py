@@ -10,7 +10,7 @@ import importlib.metadata
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from service.oip.outputs import OUTPUTS, PER_CLASS
+from service.oip.outputs import EXPLAINED, OUTPUTS, PER_CLASS
 from service.oip.tensors import IMAGE, INPUTS, PIXELS
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def model_metadata(model: ServedModel) -> dict[str, Any]:
     ]
     outputs = [
         {"name": name, "datatype": datatype, "shape": _output_shape(model, name)}
-        for name, datatype in OUTPUTS.items()
+        for name, datatype in (OUTPUTS | EXPLAINED).items()
     ]
     return {
         "name": model.name.name,
@@ -113,7 +113,14 @@ def _input_shape(model: ServedModel, name: str) -> list[int]:
 
 
 def _output_shape(model: ServedModel, name: str) -> list[int]:
-    return [-1, len(model.labels)] if name in PER_CLASS else [-1]
+    shapes = {
+        "heatmap": [-1, len(model.labels), *model.places],
+        "salience": [-1, *model.places],
+        "energy": [-1, *model.places],
+        "decision_plane": [-1, 2],
+        **{key: [-1, len(model.labels)] for key in PER_CLASS},
+    }
+    return shapes.get(name, [-1])
 
 
 def _configured(tensor: Mapping[str, Any]) -> dict[str, Any]:

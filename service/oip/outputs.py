@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from service.ask import Reply
+from service.ask import Reply, Wish
 from service.errors import BadRequestError
 from service.oip.tensors import Array, refuse_shared_memory
 
@@ -29,8 +29,19 @@ OUTPUTS = {
     "rejected": "BOOL",
     "reason": "BYTES",
 }
+#: Outputs that are answered only where one is asked for by name, since they cost more than all
+#: others: K classes, H x W places of the model's last resolution; ``decision_plane``: x, y.
+EXPLAINED = {
+    "heatmap": "FP32",
+    "salience": "FP64",
+    "energy": "FP64",
+    "decision_plane": "FP64",
+}
 #: Outputs with a value for each class.
 PER_CLASS = ("posterior", "prediction_set")
+
+#: Fields of an explanation that have another name than the output.
+_FIELDS = {"heatmap": "heatmaps"}
 
 _DTYPES = {"INT64": "<i8", "FP32": "<f4", "FP64": "<f8", "BOOL": "?"}
 
@@ -78,10 +89,11 @@ def outputs_of(reply: Reply, wanted: Sequence[WantedOutput]) -> list[OutputTenso
 
 def checked_wanted(wanted: Sequence[WantedOutput]) -> Sequence[WantedOutput]:
     """Refuse what cannot be answered, before any work is done."""
+    known = OUTPUTS | EXPLAINED
     for output in wanted:
-        if output.name not in OUTPUTS:
+        if output.name not in known:
             raise BadRequestError(
-                f"output {output.name[:40]!r} does not exist: expected some of {', '.join(OUTPUTS)}"
+                f"output {output.name[:40]!r} does not exist: expected some of {', '.join(known)}"
             )
         if output.classes and output.name != "posterior":
             raise BadRequestError(
@@ -94,6 +106,11 @@ def checked_wanted(wanted: Sequence[WantedOutput]) -> Sequence[WantedOutput]:
     if len({output.name for output in wanted}) < len(wanted):
         raise BadRequestError("an output is asked for twice: expected each at most once")
     return wanted
+
+
+def wish_in(wanted: Sequence[WantedOutput]) -> Wish | None:
+    """What is to be explained; None where the outputs are those of a verdict."""
+    return Wish() if any(output.name in EXPLAINED for output in wanted) else None
 
 
 def response_parameters(reply: Reply) -> dict[str, float | str]:
@@ -121,6 +138,8 @@ def wanted_output(name: str, parameters: Mapping[str, Any], *, binary: bool) -> 
 
 
 def _output(reply: Reply, wanted: WantedOutput) -> OutputTensor:
+    if wanted.name in EXPLAINED:
+        return _explained(reply, wanted)
     name, datatype = wanted.name, OUTPUTS[wanted.name]
     images = len(reply.verdicts)
     if wanted.classes:
@@ -143,6 +162,18 @@ def _output(reply: Reply, wanted: WantedOutput) -> OutputTensor:
     shape = (images, len(reply.labels)) if name in PER_CLASS else (images,)
     return OutputTensor(
         name=name, datatype=datatype, shape=shape, values=values, binary=wanted.binary
+    )
+
+
+def _explained(reply: Reply, wanted: WantedOutput) -> OutputTensor:
+    name, datatype = wanted.name, EXPLAINED[wanted.name]
+    rows = [
+        one.plane.point if name == "decision_plane" else getattr(one, _FIELDS.get(name, name))
+        for one in reply.explanations
+    ]
+    values = np.array(rows, dtype=_DTYPES[datatype])
+    return OutputTensor(
+        name=name, datatype=datatype, shape=values.shape, values=values, binary=wanted.binary
     )
 
 

@@ -26,6 +26,7 @@ from service.oip.outputs import (
     outputs_of,
     response_parameters,
     wanted_output,
+    wish_in,
 )
 from service.oip.tensors import InputTensor, ask_of, refuse_shared_memory
 
@@ -84,6 +85,7 @@ class InferCall:
             model=model,
             version=version,
             request_id=self._id,
+            explain=wish_in(self._wanted),
         )
 
     def render(self, ask: Ask, reply: Reply) -> Response:

@@ -33,7 +33,7 @@ from service.grpc_wire import (
 )
 from service.keys import Keys
 from service.oip import metadata
-from service.oip.outputs import WantedOutput, checked_wanted
+from service.oip.outputs import WantedOutput, checked_wanted, wish_in
 from service.oip.rpc_messages import (
     check_entries,
     inputs_of,
@@ -200,6 +200,7 @@ class InferenceFace:
                 model=message.model_name,
                 version=message.model_version,
                 request_id=message.id,
+                explain=wish_in(wanted),
             )
 
         def render(ask: Ask, reply: Reply) -> Any:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from service.ask import Ask
+from service.ask import Ask, Wish
 from service.errors import BadParameterError, BadRequestError, TooManyImagesError
 from service.parameters import plain
 
@@ -191,6 +191,7 @@ def ask_of(
     model: str,
     version: str,
     request_id: str,
+    explain: Wish | None = None,
 ) -> Ask:
     """An inference request to what the engine takes."""
     parameters = parameters_of(given)
@@ -201,4 +202,5 @@ def ask_of(
         id=request_id,
         alpha=parameters["alpha"],
         timeout_s=parameters["timeout_s"],
+        explain=explain,
     )

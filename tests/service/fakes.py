@@ -91,6 +91,7 @@ class FakePredictor:
     class_labels = LABELS
     threshold = VERDICT.threshold
     reference_size = VERDICT.reference_size
+    places = (1, 1)
 
     def __init__(self, bad: Sequence[int] = (), tag: str = "marginal") -> None:
         self.spec = InputSpec(shape=(1, 4, 4))

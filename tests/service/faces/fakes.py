@@ -74,6 +74,7 @@ class FakePredictor:
     class_labels = LABELS
     threshold = VERDICT.threshold
     reference_size = VERDICT.reference_size
+    places = (1, 1)
 
     def __init__(self, channels: int = 1) -> None:
         self.spec = InputSpec(shape=(channels, 4, 4))
@@ -163,7 +164,9 @@ class Bench:
 
 
 def bench(
-    limits: Limits = LIMITS, doors: Doors | None = None, predictor: FakePredictor | None = None
+    limits: Limits = LIMITS,
+    doors: Doors | None = None,
+    predictor: FakePredictor | Predictor | None = None,
 ) -> Bench:
     recorder = Recorder(Tally())
     runtime = Runtime(

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from service.oip.outputs import OUTPUTS
+from service.oip.outputs import EXPLAINED, OUTPUTS
 from tests.service.faces import oip
 from tests.service.faces.asking import client, over_http, refused
 from tests.service.faces.fakes import COLOUR, GREY, LABELS, VERSION, bench, png
@@ -53,9 +53,15 @@ def test_a_model_is_described_in_its_version(version: str) -> None:
             assert found["inputs"] == INPUTS
             shapes = {output["name"]: output["shape"] for output in found["outputs"]}
             per_class = {"posterior", "prediction_set"}
-            assert shapes == {n: [-1, len(LABELS)] if n in per_class else [-1] for n in OUTPUTS}
+            assert shapes == {
+                **{n: [-1, len(LABELS)] if n in per_class else [-1] for n in OUTPUTS},
+                "heatmap": [-1, len(LABELS), 1, 1],
+                "salience": [-1, 1, 1],
+                "energy": [-1, 1, 1],
+                "decision_plane": [-1, 2],
+            }
             types = {output["name"]: output["datatype"] for output in found["outputs"]}
-            assert types == OUTPUTS
+            assert types == OUTPUTS | EXPLAINED
             config = (await asking.get(f"{base}/config")).json()
             assert (config["name"], config["max_batch_size"]) == (GREY, 0)
             assert [tensor["data_type"] for tensor in config["input"]] == [
