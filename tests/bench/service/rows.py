@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tests.bench.pairs import Pace, Spread
-from tests.bench.service import oip
+from tests.bench.service import oip, wire
 from tests.bench.service.figures import Figure, Goal
 from tests.bench.service.generator import open_loop
 from tests.bench.service.loads import GOOD, TIMEOUT, Load
@@ -23,6 +24,7 @@ from tests.bench.service.ways import Way, batch_settings, classify, ours, peer
 BATCH_CALLERS = 4
 PEER_CALLERS = 16
 BATCHING_CALLERS = 32
+EXPLAIN_CALLERS, EXPLAIN_EVERY_S = 16, 1.0
 UNBATCHED: Mapping[str, Any] = {"max_batch_size": 1}
 UNWATCHED: Mapping[str, Any] = {"monitor": False}
 OVERLOAD = 3.0
@@ -179,6 +181,51 @@ def _with_and_without(
     return _ratio(title, found, names, goal)
 
 
+def explaining(plan: Plan) -> Iterator[Figure]:
+    """How long callers of classify wait where somebody asks for explanations beside them."""
+    with ExitStack() as runs:
+        way = _started(plan, runs, "ours")
+        message = wire.message("/v1/explain", plan.raw.encoded[0], {"Content-Type": "image/png"})
+
+        def p99() -> float:
+            return way.load(EXPLAIN_CALLERS, plan.pace.least_s).quantile_ms(0.99)
+
+        def p99_beside() -> float:
+            with _asked_every(EXPLAIN_EVERY_S, way.port, message):
+                return p99()
+
+        found = plan.rounds({"beside": p99_beside, "alone": p99})
+    yield Figure(
+        title=f"p99 of {EXPLAIN_CALLERS} callers beside an explanation a second, over alone",
+        unit="x",
+        goal=Goal(asked=1.3, aim=1.3, most=True),
+        rounds=tuple(a / b for a, b in zip(found["beside"], found["alone"], strict=True)),
+        sides={f"{side}, ms": Spread.of(values) for side, values in found.items()},
+    )
+
+
+@contextmanager
+def _asked_every(seconds: float, port: int, message: bytes) -> Iterator[None]:
+    """Another client, meanwhile; all of its answers are good."""
+    stop, failures = threading.Event(), list[str]()
+
+    def ask() -> None:
+        while not stop.wait(seconds):
+            status = wire.status_of(wire.ask(port, message))
+            if status not in GOOD:
+                failures.append(status)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+    if failures:
+        raise SystemExit(f"explanations were answered {failures}: expected 200")
+
+
 def overload(plan: Plan) -> Iterator[Figure]:
     """Three times the capacity, which each round measures anew, in an open loop."""
     with ExitStack() as runs:
@@ -297,6 +344,7 @@ ROWS: dict[str, Callable[[Plan], Iterator[Figure]]] = {
     "batching": batching,
     "monitoring": monitoring,
     "overload": overload,
+    "explaining": explaining,
     "tuning": tuning,
 }
 DEFAULT = [name for name in ROWS if name != "tuning"]
