@@ -28,6 +28,7 @@ from service.http_guard import HeadAsGet, HostGuard, KeyGuard
 from service.keys import Keys
 from service.oip.rest import Statistics, add_inference
 from service.status_page import add_status_page
+from service.try_page import add_try_page
 
 #: The text of all metrics and its Content-Type, as the header Accept asks for.
 Exposition = Callable[[str], Awaitable[tuple[bytes, str]]]
@@ -73,6 +74,7 @@ def create_app(
         add_admin(app, doors.admin)
     _add_operations(app, exposition)
     add_status_page(app)
+    add_try_page(app)
     return app
 
 

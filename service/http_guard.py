@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from service import try_page
 from service.engine import Engine
 from service.errors import BadHostError, ClientGoneError, ServiceError, UnauthenticatedError
 from service.http_body import ENVELOPE_BYTES, drain
@@ -17,7 +18,7 @@ from service.keys import Keys, presented
 PROBE_PATHS = frozenset({"/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"})
 
 #: What scrapers and people who look for help may ask without a key as well.
-OPEN_PATHS = PROBE_PATHS | {"/", "/metrics", "/docs", "/openapi.json"}
+OPEN_PATHS = PROBE_PATHS | {"/", "/metrics", "/docs", "/openapi.json", *try_page.FILES}
 
 #: Deploying has keys of its own.
 ADMIN_PREFIX = "/admin/"

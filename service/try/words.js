@@ -1,0 +1,91 @@
+/* Numbers and verdicts in plain language. */
+export const percent = x => {
+  if (!Number.isFinite(x)) return "–";
+  if (x > 0 && x < .0001) return "< 0.01%";
+  if (x < 1 && x > .9999) return "> 99.99%";
+  return (100 * x).toFixed(x && (x < .1 || x > .99) && x < 1 ? 2 : 1) + "%";
+};
+/* A number of any size in three digits; – where there is none. */
+export const short = x => x === null || !Number.isFinite(x) ? "–" : x.toLocaleString("en",
+  {maximumSignificantDigits: Math.abs(x) >= 1000 ? 4 : 3, notation: Math.abs(x) >= 1e6 ? "scientific" : "standard"});
+export const pValue = p => p === null ? "–" : p < .0001 ? p.toExponential(1)
+  : p.toLocaleString("en", {maximumSignificantDigits: p < .001 ? 2 : 3});
+export const whole = n => Math.round(n).toLocaleString("en");
+
+export function listed(names, word = "and") {
+  return names.length < 2 ? names.join("") : `${names.slice(0, -1).join(", ")} ${word} ${names.at(-1)}`;
+}
+
+/* Statistics named in a reason. */
+const NAMED = 3;
+
+/* Why it was decided so. evidence: the largest contribution first. */
+export function reason(verdict, {statistics}) {
+  const rank = `${stranger(verdict)} (p = ${pValue(verdict.p_value)})`;
+  if (verdict.decision === "reject") {
+    const adding = statistics.filter(s => s.contribution > 0).map(s => s.name);
+    const named = adding.length ? adding : verdict.unusual.map(u => u.statistic);
+    const striking = [...new Set(named.map(gloss))].slice(0, NAMED);
+    return `This image is not like those that the model has learned: ${rank}; images with p up to `
+      + `${pValue(verdict.threshold)} are rejected. The class below says nothing about it.`
+      + (striking.length ? ` What gives it away most: ${listed(striking)}.` : "");
+  }
+  if (verdict.decision === "abstain")
+    return `This image is like those that the model has learned, but ambiguous: it may be `
+      + `${listed(verdict.prediction_set, "or")}. ${capital(rank)}.`;
+  return `This image is like those that the model has learned, and clearly of the class `
+    + `${verdict.class.label}. ${capital(rank)}.`;
+}
+
+/* p = (1 + count) / (n + 1). */
+export function stranger({p_value, reference_size}) {
+  const count = Math.max(0, Math.round(p_value * (reference_size + 1)) - 1);
+  const n = whole(reference_size);
+  if (!count) return `none of ${n} reference images is as strange`;
+  return count === 1 ? `1 of ${n} reference images is at least as strange`
+    : `${whole(count)} of ${n} reference images are at least as strange`;
+}
+
+const capital = text => text[0].toUpperCase() + text.slice(1);
+
+const GLOSSES = {
+  log_prob: "probability density of the whole image",
+  ladj: "how strongly the network stretches space here",
+  margin: "lead of the first class over the second",
+  entropy: "doubt between the classes",
+  class_distance: "distance from the class it is most like",
+  kurtosis: "single features far out of the ordinary",
+  band_rows: "change from row to row",
+  band_columns: "change from column to column",
+  input_complexity: "disorder of the pixels",
+  input_mean: "brightness",
+  input_min: "darkest pixel",
+  input_max: "brightest pixel",
+  input_variation_columns: "contrast from column to column",
+  input_variation_rows: "contrast from row to row",
+  input_chroma: "colourfulness",
+};
+const FAMILIES = [
+  [/^ladj_(\d+)$/, i => `stretching of space in part ${i} of the network`],
+  [/^mean_square_(\d+)$/, i => `strength of the features at stage ${i} of the network`],
+  [/^band_(\d+)$/, i => `features of detail level ${i}, coarse to fine`],
+  [/^place_(\d)(\d)$/, (i, j) => `features in row ${i}, column ${j} of a coarse grid`],
+  [/^input_(top|bottom|left|right)$/, side => `brightness at the ${side} border`],
+  [/^input_band_(\d+)$/, i => `pixel contrast at detail level ${i}, coarse to fine`],
+];
+
+/* A statistic in a few words; its own name where there are none. */
+export function gloss(name) {
+  if (Object.hasOwn(GLOSSES, name)) return GLOSSES[name];
+  for (const [pattern, worded] of FAMILIES) {
+    const found = pattern.exec(name);
+    if (found) return worded(...found.slice(1));
+  }
+  return name;
+}
+
+export const VIEWS = {
+  joint: "the statistics together, against all images",
+  within: "against images of the same class",
+  ambiguity: "doubt between the classes",
+};
