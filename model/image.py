@@ -123,13 +123,24 @@ class InputSpec:
         }
 
 
-def decode(data: bytes, spec: InputSpec, max_pixels: int = MAX_PIXELS) -> UInt8Array:
+def decode(
+    data: bytes, spec: InputSpec, max_pixels: int = MAX_PIXELS, *, exact: bool = False
+) -> UInt8Array:
     """Encoded image to uint8 (C, H, W) in [0, 255] as ``spec`` asks.
 
-    Raises an ``ImageError`` for empty, foreign, truncated or oversized input, and for nothing
-    else: whatever a decoder raises on hostile bytes becomes one.
+    ``exact``: it is a raw tensor in 8-bit grey or RGB, of which another size or number of channels
+    is refused, as ``checked_pixels`` does. Raises an ``ImageError`` for that and for empty,
+    foreign, truncated or oversized input, and for nothing else: whatever a decoder raises on
+    hostile bytes becomes one.
     """
-    return _decoded(_open(data, max_pixels), lambda _: spec.shape)
+    image = _open(data, max_pixels)
+    found = (1 if image.mode == "L" else 3, image.height, image.width)
+    if exact and found != spec.shape:
+        raise ImageShapeError(
+            f"pixels of shape {list(found)}: expected {list(spec.shape)} (channels, height, width) "
+            "exactly; give encoded images to have them resized"
+        )
+    return _decoded(image, lambda _: spec.shape)
 
 
 def decode_within(data: bytes, side: int, max_pixels: int = MAX_PIXELS) -> UInt8Array:

@@ -88,6 +88,7 @@ class KnownChunks(Sequence[Chunk]):
         return Known(self._chunks[place], self._index)
 
 
-def chunks_of(rows: ImageRows) -> Sequence[Chunk]:
-    """All rows, in their order, one chunk after the other."""
-    return rows.chunks() if rows.chunks is not None else [Whole(rows.spec)]
+def chunks_of(rows: ImageRows, batch: int = 1) -> Sequence[Chunk]:
+    """All rows, in their order, one chunk after the other; none but the last of a file or folder
+    has fewer than ``batch``, tars apart."""
+    return rows.chunks(batch) if rows.chunks is not None else [Whole(rows.spec)]

@@ -44,13 +44,15 @@ class DataError(ValueError):
 class Row:
     """One encoded image: ``id`` (its path where it has one) and its class index, if known.
 
-    ``error``: why there is no image, as where a file has gone; ``image`` is empty then.
+    ``error``: why there is no image, as where a file has gone; ``image`` is empty then. ``exact``:
+    the image is a raw tensor, which a model takes at its own size and in its own channels alone.
     """
 
     id: str
     image: bytes
     label: int | None
     error: str | None = None
+    exact: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +60,8 @@ class ImageRows:
     """A data set that can be read from the start any number of times, a row at a time.
 
     ``read_labels`` gives the rows' labels where that is cheaper than reading the images too.
-    ``chunks`` cuts the rows into pieces to be read elsewhere; None where they cannot be cut.
+    ``chunks`` cuts the rows into pieces to be read elsewhere, of so many rows at least and, where
+    it can, of a multiple of them; None where they cannot be cut.
     ``files`` names the files that hold them, each with its size and, on this machine, its time of
     change in ns (else 0), in an order that stays; None where there are none.
     """
@@ -68,7 +71,7 @@ class ImageRows:
     class_labels: tuple[str, ...] | None
     read: Callable[[], Iterator[Row]]
     read_labels: Callable[[], Iterator[int | None]] | None = None
-    chunks: Callable[[], Sequence[Chunk]] | None = None
+    chunks: Callable[[int], Sequence[Chunk]] | None = None
     files: Callable[[], Iterator[tuple[str, int, int]]] | None = None
 
     def __post_init__(self) -> None:

@@ -19,12 +19,16 @@ import pyarrow as pa
 from train.data import IMAGE_SUFFIXES, DataError, ImageRows, Row
 from train.listing import Entry, Listing, packed, shown
 from train.places import BrokenError, Place, reason, resumed
+from train.progress import say
 
 #: Bytes of the largest file that is read.
 MAX_FILE = 512 * 2**20
 
-#: Files of a chunk.
+#: Files of a chunk, or more where that fills whole batches.
 CHUNK_FILES = 256
+
+#: Names of images that are passed over which are told.
+TOLD = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,23 +95,23 @@ class Files:
             class_labels=labels,
             read=self.read,
             read_labels=self.labels if labels is not None else None,
-            chunks=lambda: FileRuns(self),
+            chunks=lambda batch: FileRuns(self, -(-CHUNK_FILES // batch) * batch),
             files=self.stated,
         )
 
     def read(self) -> Iterator[Row]:
         """All rows, as the chunks have them."""
-        for run in FileRuns(self):
+        for run in FileRuns(self, CHUNK_FILES):
             yield from run.read()
 
     def labels(self) -> Iterator[int]:
         """By the first part of each name."""
-        for run in FileRuns(self):
+        for run in FileRuns(self, CHUNK_FILES):
             yield from run.labels or ()
 
-    def run(self, first: int) -> FileRun:
-        """The chunk that begins with file number ``first``."""
-        parts = self.names.slice(first, CHUNK_FILES).to_pylist()
+    def run(self, first: int, count: int) -> FileRun:
+        """``count`` files, or as many as there are, from number ``first`` on."""
+        parts = self.names.slice(first, count).to_pylist()
         labels = None
         if self.classes is not None:
             labels = tuple(self.index[name.split(b"\0", 1)[0]] for name in parts)
@@ -119,7 +123,7 @@ class Files:
     def stated(self) -> Iterator[tuple[str, int, int]]:
         """Name, size and time of change of each file; size -1 where one has gone."""
         for first in range(0, len(self.names), CHUNK_FILES):
-            for i, name in enumerate(self.run(first).names, first):
+            for i, name in enumerate(self.run(first, CHUNK_FILES).names, first):
                 yield shown(name), *self._stated(i, name)
 
     def _stated(self, number: int, name: bytes) -> tuple[int, int]:
@@ -134,12 +138,13 @@ class Files:
 
 @dataclass(frozen=True)
 class FileRuns(Sequence[FileRun]):
-    """The chunks of a list of files, each made when it is asked for."""
+    """The chunks of a list of files, ``size`` each, made when they are asked for."""
 
     files: Files
+    size: int
 
     def __len__(self) -> int:
-        return -(-len(self.files.names) // CHUNK_FILES)
+        return -(-len(self.files.names) // self.size)
 
     @overload
     def __getitem__(self, index: int) -> FileRun: ...
@@ -150,18 +155,19 @@ class FileRuns(Sequence[FileRun]):
     def __getitem__(self, index: int | slice) -> FileRun | Sequence[FileRun]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        return self.files.run(range(len(self))[index] * CHUNK_FILES)
+        return self.files.run(range(len(self))[index] * self.size, self.size)
 
 
 def folder_rows(spec: str, place: Place, found: Listing, prefix: str) -> ImageRows:
     """The images of a folder: of its classes where a sub-folder holds some, else all of them.
 
-    A class has a name that begins with neither ``.`` nor ``_``. ``prefix``: what ids without a
-    class begin with.
+    A class has a name that begins with neither ``.`` nor ``_``. Images beside the classes are in
+    none, so they are passed over, which is said. ``prefix``: what ids without a class begin with.
     """
     classes, inside = _classes(found.images)
     names, sizes = found.images, found.sizes
     if classes:
+        _tell_loose(spec, names.filter(pa.array(~inside)))
         names, sizes = names.filter(pa.array(inside)), sizes[inside]
     if not len(names):
         raise no_images(spec)
@@ -197,6 +203,17 @@ def remote_file(spec: str, place: Place) -> ImageRows:
 def no_images(spec: str) -> DataError:
     """Of DATA that holds none."""
     return DataError(f"{spec}: no images there; expected files in {sorted(IMAGE_SUFFIXES)}")
+
+
+def _tell_loose(spec: str, outside: pa.LargeBinaryArray) -> None:
+    loose = [name for name in outside.to_pylist() if b"\0" not in name and name[:1] not in b"._"]
+    if loose:
+        more = f" and {len(loose) - TOLD:,} more" if loose[TOLD:] else ""
+        say(
+            f"{spec}: images beside its class folders are passed over: "
+            f"{', '.join(map(repr, map(shown, loose[:TOLD])))}{more}; move them into a class, or "
+            "name them by a glob"
+        )
 
 
 def _classes(names: pa.LargeBinaryArray) -> tuple[set[bytes], npt.NDArray[np.bool_]]:

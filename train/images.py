@@ -83,7 +83,7 @@ def load_images(
         if row.error is not None:
             raise DataError(f"{rows.spec}: row {i}, {row.id}: {row.error}")
         try:
-            pixels[i] = decode(row.image, spec)
+            pixels[i] = decode(row.image, spec, exact=row.exact)
         except ImageError as error:
             raise DataError(f"{rows.spec}: row {i}, {row.id}: {error}") from error
 

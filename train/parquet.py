@@ -68,9 +68,9 @@ class Source:
     schema: pa.Schema
     files: tuple[TableFile, ...]
 
-    def chunks(self) -> Sequence[TableRun]:
-        """Runs of pieces, in their order."""
-        return list(runs_of(self.place, self.files, self.naming))
+    def chunks(self, batch: int = 1) -> Sequence[TableRun]:
+        """Runs of pieces, in their order, of ``batch`` rows at least."""
+        return list(runs_of(self.place, self.files, self.naming, batch))
 
     def read(self) -> Iterator[Row]:
         """All rows, as the chunks have them."""

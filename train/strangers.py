@@ -184,7 +184,7 @@ def stored_like(rows: ImageRows, encoding: Encoding) -> ImageRows:
             pixels = _decoded(rows.spec, row, encoding.shape)  # first, for a damaged file
             image = _opened(row)
             if _shape(image) != encoding.shape or _options(image) != encoding.options:
-                row = replace(row, image=encoding.encode(pixels))
+                row = replace(row, image=encoding.encode(pixels), exact=False)
             yield row
 
     return replace(rows, read=read, read_labels=rows.labels, chunks=None)

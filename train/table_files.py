@@ -1,8 +1,11 @@
-"""The two kinds of table file: Parquet, cut by row group, and Arrow IPC, cut by record batch."""
+"""Kinds of table file: Parquet, cut by row group, and Arrow IPC, its files cut by record batch.
+
+A stream of Arrow IPC, which is what Hugging Face's ``datasets`` writes, is one piece.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -12,6 +15,9 @@ import pyarrow.parquet as pq
 
 #: Rows in memory at once.
 BATCH_ROWS = 256
+
+#: How a stream of Arrow IPC begins, ahead of the length of its first message.
+_STREAM = b"\xff\xff\xff\xff"
 
 #: Bytes of a column that are read at once: a row group may be larger than memory.
 BUFFER_BYTES = 1 << 20
@@ -66,9 +72,9 @@ class ArrowTable:
     Files on this machine are mapped, so that costs only what is touched.
     """
 
-    def __init__(self, filesystem: pafs.FileSystem, path: str) -> None:
-        self._source = _mapped(filesystem, path)
-        file = pa.ipc.open_file(self._source)
+    def __init__(self, source: pa.NativeFile) -> None:
+        self._source = source
+        file = pa.ipc.open_file(source)
         self.schema: pa.Schema = file.schema
         self.pieces = self._counted(file)
 
@@ -87,14 +93,55 @@ class ArrowTable:
         fields = [i for i, name in enumerate(self.schema.names) if name in wanted]
         options = pa.ipc.IpcReadOptions(included_fields=fields)
         batch = pa.ipc.open_file(self._source, options=options).get_batch(piece)
-        batch = batch.select([self.schema.names[i] for i in fields])  # no field is asked as all
-        batch.validate()
-        for first in range(0, batch.num_rows, BATCH_ROWS):
-            yield batch.slice(first, BATCH_ROWS)
+        yield from _slices(batch, [self.schema.names[i] for i in fields])
 
     def close(self) -> None:
         """Let go of the file."""
         self._source.close()
+
+
+class ArrowStream:
+    """Without a footer, so on opening all of it is passed through and its batches are counted."""
+
+    def __init__(self, source: pa.NativeFile) -> None:
+        self._source = source
+        with self._reader(None) as reader:
+            self.schema: pa.Schema = reader.schema
+        narrow = [i for i, kind in enumerate(self.schema.types) if pa.types.is_primitive(kind)][:1]
+        with self._reader(narrow) as reader:
+            self.pieces: tuple[int, ...] = (sum(batch.num_rows for batch in reader),)
+
+    def batches(self, piece: int, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """Its record batches in slices."""
+        wanted = {column.split(".")[0] for column in columns}
+        fields = [i for i, name in enumerate(self.schema.names) if name in wanted]
+        with self._reader(fields) as reader:
+            for batch in reader:
+                yield from _slices(batch, [self.schema.names[i] for i in fields])
+
+    def _reader(self, fields: list[int] | None) -> pa.RecordBatchStreamReader:
+        self._source.seek(0)
+        return pa.ipc.open_stream(
+            self._source, options=pa.ipc.IpcReadOptions(included_fields=fields)
+        )
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._source.close()
+
+
+def _slices(batch: pa.RecordBatch, names: list[str]) -> Iterator[pa.RecordBatch]:
+    """The columns ``names``, checked, ``BATCH_ROWS`` at a time."""
+    batch = batch.select(names)  # a reader that is asked for no field gives all
+    batch.validate()
+    for first in range(0, batch.num_rows, BATCH_ROWS):
+        yield batch.slice(first, BATCH_ROWS)
+
+
+def _arrow(filesystem: pafs.FileSystem, path: str) -> ArrowTable | ArrowStream:
+    source = _mapped(filesystem, path)
+    streamed = source.read(len(_STREAM)) == _STREAM
+    return ArrowStream(source) if streamed else ArrowTable(source)
 
 
 def _mapped(filesystem: pafs.FileSystem, path: str) -> pa.NativeFile:
@@ -104,8 +151,8 @@ def _mapped(filesystem: pafs.FileSystem, path: str) -> pa.NativeFile:
 
 
 #: What opens a table file, by the suffix of its name.
-OPENERS: dict[str, type[ParquetTable | ArrowTable]] = {
+OPENERS: dict[str, Callable[[pafs.FileSystem, str], Table]] = {
     ".parquet": ParquetTable,
-    ".arrow": ArrowTable,
-    ".feather": ArrowTable,
+    ".arrow": _arrow,
+    ".feather": _arrow,
 }

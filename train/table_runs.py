@@ -16,7 +16,7 @@ from train.places import BrokenError, Place, resumed
 from train.table_files import OPENERS, Table
 from train.tensors import images_of
 
-#: A run has at least so many rows, where its file has them.
+#: A run has at least so many rows, where its file has them, or a batch's.
 RUN_ROWS = 500
 
 #: How rows are called: by ``image.path``, by file and place in it, or by place in the only file.
@@ -89,13 +89,14 @@ class TableRun:
         columns = image_columns(table.schema, paths=self.naming == "path")
         for batch in table.batches(piece, [*columns, "label"]):
             labels = batch["label"].to_pylist() if "label" in batch.schema.names else None
-            images = _images(batch)
-            for i, (image, path, error) in enumerate(images):
+            exact = "image" not in batch.schema.names
+            for i, (image, path, error) in enumerate(_images(batch)):
                 yield Row(
                     id=path or self._id(first + i),
                     image=image or b"",
                     label=labels[i] if labels is not None and error is None else None,
                     error=error,
+                    exact=exact,
                 )
             first += len(batch)
 
@@ -110,11 +111,13 @@ class TableRun:
         return f"{self.place.name(self.path)}#{row}"
 
 
-def runs_of(place: Place, files: Sequence[TableFile], naming: Naming) -> Iterator[TableRun]:
-    """All rows in their order; small pieces are put together."""
+def runs_of(
+    place: Place, files: Sequence[TableFile], naming: Naming, batch: int
+) -> Iterator[TableRun]:
+    """All rows in their order; small pieces are put together, to ``batch`` rows at least."""
     for file in files:
         piece, first = 0, 0
-        for pieces in _together(file.pieces):
+        for pieces in _together(file.pieces, max(RUN_ROWS, batch)):
             yield TableRun(
                 place=place, path=file.path, naming=naming, piece=piece, first=first, pieces=pieces
             )
@@ -153,11 +156,11 @@ def _images(batch: pa.RecordBatch) -> Iterator[tuple[bytes | None, str | None, s
             yield value, None, None
 
 
-def _together(pieces: Sequence[int]) -> Iterator[tuple[int, ...]]:
+def _together(pieces: Sequence[int], rows: int) -> Iterator[tuple[int, ...]]:
     held: list[int] = []
     for count in pieces:
         held.append(count)
-        if sum(held) >= RUN_ROWS:
+        if sum(held) >= rows:
             yield tuple(held)
             held = []
     if sum(held):

@@ -96,7 +96,7 @@ def tar_rows(spec: str, place: Place, paths: Sequence[str]) -> ImageRows:
         size=count,
         class_labels=names,
         read=lambda: (row for tar in tars for row in tar.read()),
-        chunks=lambda: tars,
+        chunks=lambda _: tars,
         files=lambda: stated(place, list(paths)),
     )
 

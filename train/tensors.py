@@ -1,6 +1,7 @@
 """Pixels in a column of a table: uint8 tensors, turned into encoded images without loss.
 
-So that every source yields encoded images, and a model decodes them all on one path.
+So that every source yields encoded images, and a model decodes them all on one path. There a tensor
+of another size than the model's is refused, as one that is sent to a service is (``Row.exact``).
 """
 
 from __future__ import annotations

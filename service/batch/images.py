@@ -37,6 +37,11 @@ class ImageRow(Protocol):
         ...
 
     @property
+    def exact(self) -> bool:
+        """Whether it is a raw tensor, which has to be of the model's size and channels."""
+        ...
+
+    @property
     def error(self) -> str | None:
         """Why it could not be read."""
         ...
@@ -64,7 +69,7 @@ def decoded(rows: Iterable[ImageRow], spec: InputSpec) -> pa.RecordBatch:
     """One batch."""
     ids, labels, errors, pixels = [], [], [], []
     for row in rows:
-        found = row.error or _decoded(row.image, spec)
+        found = row.error or _decoded(row, spec)
         ids.append(row.id)
         labels.append(row.label)
         errors.append(found if isinstance(found, str) else None)
@@ -89,9 +94,9 @@ def pixels_of(batch: pa.RecordBatch, spec: InputSpec) -> UInt8Array:
     return pixels
 
 
-def _decoded(data: bytes, spec: InputSpec) -> UInt8Array | str:
+def _decoded(row: ImageRow, spec: InputSpec) -> UInt8Array | str:
     """Pixels, or the text of what is wrong with the image."""
     try:
-        return decode(data, spec)
+        return decode(row.image, spec, exact=row.exact)
     except ImageError as error:
         return str(error)

@@ -50,6 +50,9 @@ class Progress(Protocol):
         ...
 
 
+#: Writes a record with the seconds up to now, and gives it.
+Keep = Callable[[Record], Record]
+
 #: A progress bar of a name that begins at a number of rows.
 Bar = Callable[[str, int], AbstractContextManager[Progress]]
 
@@ -106,16 +109,20 @@ class Job:
                 return found
             record = self.record if found is None else found.again()
             began = time.monotonic() - record.seconds
+
+            def keep(reached: Record) -> Record:
+                timed = replace(reached, seconds=time.monotonic() - began)
+                timed.write(self.folder)
+                return timed
+
             self.folder.sweep()
             record.write(self.folder)
             try:
-                counts = self._all(record, source)
+                counts = self._all(record, source, keep)
             except BaseException:
-                reached = find_record(self.folder, self.record) or record
-                replace(reached, seconds=time.monotonic() - began).write(self.folder)
+                keep(find_record(self.folder, self.record) or record)
                 raise
-            record = record.ended(counts, time.monotonic() - began)
-            record.write(self.folder)
+            record = keep(record.ended(counts))
             self._forget()
         return record
 
@@ -124,13 +131,14 @@ class Job:
         if STAGED in self.folder.names():
             self.folder.within(STAGED).delete_all()
 
-    def _all(self, record: Record, source: Source) -> dict[str, int]:
+    def _all(self, record: Record, source: Source, keep: Keep) -> dict[str, int]:
         staged = self.folder if self.fdr is None else self.folder.within(STAGED)
         staged.make()
         staged.sweep()
-        counts = self._score(staged, source, over=record.state == DECIDING)
+        over = record.state == DECIDING
+        counts = self._score(staged, source, lambda: keep(record), over=over)
         if self.fdr is not None:
-            replace(record, state=DECIDING, counts=counts).write(self.folder)
+            keep(replace(record, state=DECIDING, counts=counts))
             with self.bar("deciding", 0) as bar:
                 counts[FDR_REJECTED.name] = discoveries.decide(
                     staged, self.folder, self.fdr, bar.advance
@@ -139,12 +147,14 @@ class Job:
         self.report()
         return counts
 
-    def _score(self, folder: Folder, source: Source, *, over: bool) -> dict[str, int]:
+    def _score(
+        self, folder: Folder, source: Source, wrote: Callable[[], object], *, over: bool
+    ) -> dict[str, int]:
         at = standing(folder)
         counts: Counter[str] = Counter()
         for table in tables(folder, OUTCOME if self.count is None else COUNTED):
             counts += self._counted(table)
-        writer = PartWriter(folder, self.schema, at, self.part_rows)
+        writer = PartWriter(folder, self.schema, at, self.part_rows, wrote)
         with self.bar("scoring", at.rows) as bar:
             for scored in () if over else rows_from(at.next, source(at.next)):
                 writer.add(scored)

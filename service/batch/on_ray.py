@@ -113,7 +113,7 @@ def _streamed(left: Left, cluster: Cluster, worker: dict[str, Any], block: int) 
         source,
         num_cpus=_DECODING,
         override_num_blocks=len(source) or 1,
-        concurrency=_readers(most),
+        concurrency=min(_readers(most), len(source) or 1),  # Ray warns of more than have work
     ).map_batches(
         Worker,
         fn_constructor_kwargs=worker,

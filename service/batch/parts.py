@@ -7,7 +7,7 @@ data it holds, so that a job can go on after the last part, and its images can b
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -56,10 +56,17 @@ class Standing:
 
 
 class PartWriter:
-    """Cuts what is scored into parts, after those that are there."""
+    """Cuts what is scored into parts, after those that are there; calls ``wrote`` after each."""
 
-    def __init__(self, folder: Folder, schema: pa.Schema, standing: Standing, size: int) -> None:
-        self._folder, self._schema, self._size = folder, schema, size
+    def __init__(
+        self,
+        folder: Folder,
+        schema: pa.Schema,
+        standing: Standing,
+        size: int,
+        wrote: Callable[[], object],
+    ) -> None:
+        self._folder, self._schema, self._size, self._wrote = folder, schema, size, wrote
         self._number, self.rows = standing.parts, standing.rows
         self._pending: list[Scored] = []
         self._waiting = 0
@@ -94,6 +101,7 @@ class PartWriter:
         self._folder.write_table(part_name(self._number), table.cast(schema))
         self._number += 1
         self._pending, self._waiting = [], 0
+        self._wrote()
 
 
 def rows_from(start: Position, source: Iterator[Scored]) -> Iterator[Scored]:

@@ -26,7 +26,8 @@ SCORING, DECIDING, FINISHED = "scoring", "deciding", "finished"
 @dataclass(frozen=True, kw_only=True)
 class Record:
     """The file. ``inputs``, ``model`` and ``options`` say what job it is; ``sittings``:
-    processes that worked on it; ``seconds`` theirs, but for those that were killed."""
+    processes that worked on it; ``seconds`` theirs, of one that was killed those up to its last
+    part."""
 
     inputs: dict[str, Any]
     model: dict[str, Any]
@@ -47,9 +48,9 @@ class Record:
         """Of a job that somebody goes on with."""
         return replace(self, sittings=self.sittings + 1)
 
-    def ended(self, counts: dict[str, int], seconds: float) -> Record:
+    def ended(self, counts: dict[str, int]) -> Record:
         """Of a job whose last row is written."""
-        return replace(self, state=FINISHED, finished=_now(), counts=counts, seconds=seconds)
+        return replace(self, state=FINISHED, finished=_now(), counts=counts)
 
 
 def find_record(folder: Folder, asked: Record) -> Record | None:

@@ -45,7 +45,8 @@ class Spread:
 class Summary:
     """What a table holds. None where there is nothing to say: without a row, a verdict, a label.
 
-    ``model_name`` and ``model_version`` are those of the first row. ``spread``: of ``score`` and
+    ``model_name`` and ``model_version`` are those of the first row; of a table without rows only
+    its job can say them. ``spread``: of ``score`` and
     ``log_prob``, over ``sample_rows`` rows that were drawn from all that have scores.
     """
 

@@ -55,7 +55,7 @@ def score(
         ),
     ] = None,
     batch_size: Annotated[
-        int, typer.Option(min=1, max=4096, help="Images that are scored together.")
+        int, typer.Option(min=1, max=4096, help="Images that are scored together, at most.")
     ] = 64,
     fdr: Annotated[
         float | None,

@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 import typer
@@ -64,7 +64,7 @@ class Work:
         }
         return cls(
             scorer=scorer,
-            chunks=KnownChunks(chunks_of(rows), index),
+            chunks=KnownChunks(chunks_of(rows, batch_size), index),
             rows=len(rows),
             record=Record(inputs=inputs_of(rows), model=model_facts(scorer), options=options),
         )
@@ -173,6 +173,9 @@ def _report(work: Work, folder: Folder) -> None:
     calibration = predictor.bundle.calibration if predictor is not None else None
     with Progress("summing up", work.rows) as bar:
         summary = summarise(_watched(folder, bar), calibration, work.scorer.class_labels)
+    if not summary.rows:  # that would say which model it is of
+        name, version = work.scorer.name, work.scorer.version
+        summary = replace(summary, model_name=name, model_version=version)
     found = images_at(folder, work.chunks, [one.row for one in summary.atypical])
     sheet = [(found.get(one.row), caption_of(one)) for one in summary.atypical]
     report = folder.within(REPORT)

@@ -111,7 +111,7 @@ function labels(points, floor) {
 /* Values over the grey image: orange and + above 0, blue and − below, the stronger the fuller. */
 export function heat(svg, image, values, strongest, words) {
   const {png, height, width} = image, rows = values.length, columns = values[0].length;
-  const w = width / columns, h = height / rows, size = .6 * Math.min(w, h);
+  const w = width / columns, h = height / rows, size = Math.min(.6 * w, .6 * h, .1 * width);
   const pieces = [drawn("image", {href: picture(png), x: 0, y: 0, width, height, preserveAspectRatio: "none"})];
   const signs = [];
   values.forEach((row, i) => row.forEach((value, j) => {

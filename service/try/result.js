@@ -100,7 +100,7 @@ function strangeness({verdict, reference}) {
     + `${stranger(verdict)}. They were held out from training; each bar counts them by strangeness S, which `
     + `grows to the right. ` + (limit === null ? "At this alpha each image is rejected. " : `Above S = ${short(limit)}, the hatched part, p is at most `
     + `${pValue(verdict.threshold)} and an image is rejected. `)
-    + `Of images like these at most ${percent(verdict.alpha)} are rejected.`;
+    + `Of images like these at most ${percent(verdict.alpha)} are rejected, with confidence ${percent(1 - verdict.delta)}.`;
 }
 
 function among(given, verdict) {
@@ -130,7 +130,7 @@ function row({name, p_value: p, contribution}, most) {
   if (gloss(name) !== name) title.append(made("small", {textContent: gloss(name)}));
   const bar = made("i");
   bar.style.width = `${100 * Math.abs(contribution ?? 0) / most}%`;
-  const sign = contribution > 0 ? "+" : "";
+  const shown = short(contribution), sign = contribution > 0 && shown !== "0" ? "+" : "";
   return made("tr", {}, title, made("td", {textContent: pValue(p)}),
-    made("td", {className: contribution < 0 ? "adds less" : "adds"}, `${sign}${short(contribution)}`, bar));
+    made("td", {className: contribution < 0 ? "adds less" : "adds"}, `${sign}${shown}`, bar));
 }

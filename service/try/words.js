@@ -5,9 +5,15 @@ export const percent = x => {
   if (x < 1 && x > .9999) return "> 99.99%";
   return (100 * x).toFixed(x && (x < .1 || x > .99) && x < 1 ? 2 : 1) + "%";
 };
-/* A number of any size in three digits; – where there is none. */
-export const short = x => x === null || !Number.isFinite(x) ? "–" : x.toLocaleString("en",
-  {maximumSignificantDigits: Math.abs(x) >= 1000 ? 4 : 3, notation: Math.abs(x) >= 1e6 ? "scientific" : "standard"});
+/* A number of any size in three digits; – where there is none. Below NOTHING it is rounding. */
+const NOTHING = 1e-9;
+export function short(x) {
+  if (x === null || !Number.isFinite(x)) return "–";
+  const size = Math.abs(x);
+  if (size < NOTHING) return "0";
+  return x.toLocaleString("en", {maximumSignificantDigits: size >= 1000 ? 4 : 3,
+    notation: size >= 1e6 || size < .001 ? "scientific" : "standard"}).replaceAll("-", "−");
+}
 export const pValue = p => p === null ? "–" : p < .0001 ? p.toExponential(1)
   : p.toLocaleString("en", {maximumSignificantDigits: p < .001 ? 2 : 3});
 export const whole = n => Math.round(n).toLocaleString("en");
@@ -33,8 +39,8 @@ export function reason(verdict, {statistics}) {
   if (verdict.decision === "abstain")
     return `This image is like those that the model has learned, but ambiguous: it may be `
       + `${listed(verdict.prediction_set, "or")}. ${capital(rank)}.`;
-  return `This image is like those that the model has learned, and clearly of the class `
-    + `${verdict.class.label}. ${capital(rank)}.`;
+  return `This image is like those that the model has learned, and of class ${verdict.class.label}: `
+    + `the others can be ruled out. ${capital(rank)}.`;
 }
 
 /* p = (1 + count) / (n + 1). */

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -173,6 +174,18 @@ def test_strangers_have_no_labels(oodgate: Run, bundle: Bundle, tmp_path: Path) 
     code, _, _ = oodgate(*words, "--no-labels")
     assert code == 0
     assert pq.read_table(out)["label"].null_count == 5
+
+
+def test_a_table_without_rows_says_which_model_it_is_of(
+    oodgate: Run, bundle: Bundle, tmp_path: Path
+) -> None:
+    pq.write_table(pa.table({"image": pa.array([], pa.binary())}), tmp_path / "none.parquet")
+    data, out = tmp_path / "none.parquet", tmp_path / "table"
+    code, said, _ = oodgate("score", bundle.path, "--data", data, "--out", out, "--local")
+    assert code == 0
+    assert f"rows       0 by {bundle.name} {bundle.version}\n" in said
+    summary = json.loads((out / "_report" / "summary.json").read_text())
+    assert (summary["model_name"], summary["model_version"]) == (bundle.name, bundle.version)
 
 
 ERRORS = {

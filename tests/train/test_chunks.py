@@ -62,6 +62,8 @@ def test_chunks_are_the_rows_in_order(
 def test_small_row_groups_are_put_together(tmp_path: Path) -> None:
     path = write(tmp_path / "x.parquet", images(0, 1100), 100)
     assert [len(chunk) for chunk in sent(open_data(str(path)))] == [500, 500, 100]
+    large = chunks_of(open_data(str(path)), 640)
+    assert [len(list(chunk.read())) for chunk in large] == [700, 400]
 
 
 def test_a_chunk_is_found_from_another_folder(

@@ -49,6 +49,35 @@ def test_a_folder_of_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sc
     assert chunks_of(rows)[-1] == chunks_of(rows)[1:][1]
 
 
+@pytest.mark.parametrize("loose", [1, 5])
+def test_images_beside_the_classes_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], loose: int
+) -> None:
+    root = classes(tmp_path / "set")
+    for i in range(1, loose):
+        (root / f"loose-{i}.png").write_bytes(png(i))
+    (root / "._loose.png").write_bytes(b"")
+    assert len(open_data(str(root))) == 5
+    told = {1: "'loose.png'", 5: "'loose-1.png', 'loose-2.png', 'loose-3.png' and 2 more"}[loose]
+    assert capsys.readouterr().err == (
+        f"{root}: images beside its class folders are passed over: {told}; move them into a class, "
+        "or name them by a glob\n"
+    )
+    open_data(str(root / "dog"))
+    assert not capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("batch", "sizes"), [(1, [4, 1]), (3, [5]), (4, [4, 1]), (9, [5])])
+def test_chunks_are_whole_batches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch: int, sizes: list[int]
+) -> None:
+    rows = open_data(str(classes(tmp_path / "set")))
+    monkeypatch.setattr(folders, "CHUNK_FILES", 4)
+    chunks = [list(chunk.read()) for chunk in chunks_of(rows, batch)]
+    assert [len(chunk) for chunk in chunks] == sizes
+    assert flat(chunks) == list(rows)
+
+
 @pytest.mark.parametrize("scheme", ["file", "store"])
 def test_urls_without_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
     (tmp_path / "set").mkdir()

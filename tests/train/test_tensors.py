@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,12 @@ import pyarrow as pa
 import pytest
 
 from model.image import InputSpec, decode
-from tests.train.pieces import flat, images, png, sent, write
+from service.batch.images import decoded
+from tests.train.pieces import flat, images, png, sent, store, write
 from train import table_runs
-from train.data import DataError, open_data
+from train.data import DataError, ImageRows, open_data
+from train.images import Images, load_images
+from train.progress import watch
 
 SHAPES = [
     ((4, 5), 1),
@@ -102,7 +106,58 @@ def test_arrow_in_the_usual_layout(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert [row.label for row in rows] == [*[0, 1] * 4, *[None] * 3]
 
 
-def test_arrow_that_is_none(tmp_path: Path) -> None:
-    (tmp_path / "x.arrow").write_bytes(b"no table")
+@pytest.mark.parametrize("content", [b"no table", b"\xff\xff\xff\xff\0\1\0\0cut", b""])
+def test_arrow_that_is_none(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "x.arrow").write_bytes(content)
     with pytest.raises(DataError, match=r"x.arrow: not readable as Arrow IPC"):
         open_data(str(tmp_path / "x.arrow"))
+
+
+@pytest.mark.parametrize("far", [False, True])
+@pytest.mark.parametrize("compression", [None, "zstd"])
+def test_a_stream_of_arrow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compression: str | None, far: bool
+) -> None:
+    """What Hugging Face's ``datasets`` writes."""
+    table = images(0, 600)
+    options = pa.ipc.IpcWriteOptions(compression=compression)
+    with (
+        pa.OSFile(str(tmp_path / "x.arrow"), "wb") as sink,
+        pa.ipc.new_stream(sink, table.schema, options=options) as stream,
+    ):
+        stream.write_table(table, max_chunksize=280)
+    if far:
+        store(monkeypatch, tmp_path)
+    rows = open_data("store://x.arrow" if far else str(tmp_path / "x.arrow"))
+    (chunk,) = sent(rows)
+    assert chunk == list(rows)
+    assert [row.id for row in rows] == [f"{i}.png" for i in range(600)]
+    assert [row.image for row in rows] == [png(i) for i in range(600)]
+    assert [row.label for row in rows] == [0, 1] * 300 == list(rows.labels())
+
+
+@pytest.mark.parametrize(("shape", "channels"), SHAPES)
+def test_tensors_fit_a_model_exactly_or_not_at_all(
+    tmp_path: Path, shape: tuple[int, ...], channels: int
+) -> None:
+    values = np.random.default_rng(0).integers(0, 256, (2, *shape), dtype=np.uint8)
+    write(tmp_path / "x.parquet", pa.table({"pixels": tensor(values)}))
+    rows = open_data(str(tmp_path / "x.parquet"))
+    width = 3 if shape == (3, 4, 3) else 5
+    assert len(load(rows, (channels, 4, width))) == 2
+    assert (
+        not decoded(rows, InputSpec(shape=(channels, 4, width)))["error"].is_valid().to_pylist()[0]
+    )
+    for wrong in ((channels, 4, 6), (channels, 5, width), (4 - channels, 4, width)):
+        message = f"pixels of shape {[channels, 4, width]}: expected {list(wrong)} "
+        (first, second) = decoded(rows, InputSpec(shape=wrong))["error"].to_pylist()
+        assert first == second
+        assert first.startswith(message)
+        with pytest.raises(DataError, match=re.escape(f"row 0, row/00000000: {message}")):
+            load(rows, wrong)
+    write(tmp_path / "y.parquet", images(0, 2))
+    assert len(load(open_data(str(tmp_path / "y.parquet")), (1, 9, 9))) == 2
+
+
+def load(rows: ImageRows, shape: tuple[int, int, int]) -> Images:
+    return load_images(rows, InputSpec(shape=shape), None, watch)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -153,6 +154,26 @@ def failing_after(source: Source, rows: int) -> Source:
             yield scored
 
     return made
+
+
+def test_the_time_of_each_part_is_kept(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that of a process that is killed, which can write no more, it counts too."""
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    job, source = make(tmp_path)
+    seconds: list[float] = []
+
+    def slow(start: Position) -> Iterator[Scored]:
+        for scored in source(start):
+            yield scored
+            now[0] += 10
+            seconds.append(json.loads((tmp_path / FILE).read_text())["seconds"])
+
+    assert run(job, slow).seconds == 100
+    # batches end after 7, 14, 21, 25, 32, 39, 46, 50, 57, 60 rows; parts have 16
+    assert seconds == [0, 0, 20, 20, 40, 40, 40, 70, 70, 70]
 
 
 @pytest.mark.parametrize("fdr", [None, 0.2])

@@ -1,0 +1,95 @@
+"""The gate as served, with gradients: what an attacker who has the whole bundle would build.
+
+Pixels are continuous here; the served gate sees them rounded, and whether an attack succeeds is
+always asked of that one (``train.attacks.outcome``). Roundings of scores to their steps are left
+out, pieces of the normal scores' maps are those that a value lies on; nothing else stands in for
+anything.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from calibration.calibration import Calibration
+from calibration.class_gaussians import ClassGaussians
+from calibration.combined_score import AMBIGUITY, ENTROPY, LOG_PROB
+from calibration.normal_scores import NormalScores
+from model.classifier import ClassifierOutput, GenerativeClassifier
+from model.statistics import statistics
+from train.attacks.attacked import centred
+from train.attacks.input_statistics import input_statistics
+
+
+class Judged(NamedTuple):
+    """``logits`` (B, K) and the gate's score S (B,), float64, larger = stranger."""
+
+    logits: Tensor
+    score: Tensor
+    output: ClassifierOutput
+
+
+@dataclass(frozen=True, eq=False)
+class SmoothGate:
+    """A classifier and its calibration as one function of pixels."""
+
+    classifier: GenerativeClassifier
+    calibration: Calibration
+
+    def __call__(self, x: Tensor) -> Judged:
+        """Pixels (B, C, H, W) in [0, 1], of which k / 255 is the 8-bit level k."""
+        output = self.classifier(centred(x, self.classifier.config.levels), traced=True)
+        names, columns = statistics(output, self.classifier)
+        named = dict(zip(names, columns.cpu().unbind(1), strict=True))
+        named |= input_statistics(255 * x.double().cpu())
+        named[LOG_PROB] = output.log_prob.cpu()
+        return Judged(output.logits, self._score(named, output.logits.argmax(1).cpu()), output)
+
+    def look(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (B, K) and log p(x) (B,)."""
+        output = self.classifier(centred(x, self.classifier.config.levels))
+        return output.logits, output.log_prob
+
+    def _score(self, named: dict[str, Tensor], predicted: Tensor) -> Tensor:
+        combined = self.calibration.combined
+        x = torch.stack([named[name] for name in combined.names], dim=1)
+        shared = _mapped(combined.over_all, x, torch.zeros_like(predicted))
+        if combined.views is None or combined.tails is None:
+            distance: Tensor = shared[:, combined.names.index(LOG_PROB)].abs()
+            return distance
+        group = torch.from_numpy(combined.group_of)[predicted]
+        own = _mapped(combined.views.by_group, x, group)
+        views = [
+            _surprise(combined.views.joint, shared, group),
+            _surprise(combined.views.within, own, group),
+        ]
+        if ENTROPY in combined.names:
+            views.append(x[:, combined.names.index(ENTROPY)])
+        tails = torch.stack(views, dim=1)
+        t = _mapped(combined.tails, tails, torch.zeros_like(predicted))
+        weights = torch.tensor([0.0, 0.0, AMBIGUITY][: t.shape[1]], dtype=t.dtype)
+        score: Tensor = (t + weights).logsumexp(1)
+        return score
+
+
+def _mapped(maps: NormalScores, x: Tensor, group: Tensor) -> Tensor:
+    """Normal scores (B, S): on the piece that each value lies on, a line."""
+    values, which = x.detach().numpy(), group.numpy()
+    piece = (maps.knots[which] <= values[:, :, None]).sum(axis=2)
+    place = maps._pieces[:, which[:, None], np.arange(x.shape[1]), piece]
+    start, score, slope = torch.from_numpy(place)
+    found: Tensor = score + slope * (x - start)
+    return found
+
+
+def _surprise(gaussians: ClassGaussians, x: Tensor, group: Tensor) -> Tensor:
+    means, whitening, log_det = (
+        torch.from_numpy(array)[group]
+        for array in (gaussians.means, gaussians.whitening, gaussians.log_det)
+    )
+    white = torch.einsum("bi,bij->bj", x - means, whitening)
+    return 0.5 * white.square().sum(1) + log_det
