@@ -6,7 +6,7 @@ STAMP := $(VENV)/.setup-done
 FREIA := $(VENV)/.freia-done
 SECONDS ?= 600
 
-.PHONY: help setup lint types format test test-fast test-integration clients demo bench bench-model bench-cifar bench-service bench-gate bench-drift bench-batch soak protos lock clean
+.PHONY: help setup lint types format test test-fast test-integration clients demo bench bench-model bench-cifar bench-service bench-gate bench-drift bench-batch bench-explain soak protos lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -69,6 +69,10 @@ bench-service: setup ## serving against the Predictor alone and other servers; T
 
 bench-batch: setup ## a batch job on Ray against the Predictor alone, and its start and memory; TEST=.../fashion_mnist/test.parquet
 	$(BIN)/python -m tests.bench.batch --bundle '$(or $(BUNDLE),fashion-mnist)' $(if $(TEST),--test '$(TEST)')
+
+bench-explain: setup ## whether heatmaps are right, beside Grad-CAM, and their cost; TEST=.../fashion_mnist/test.parquet
+	@test -n '$(TEST)' || { echo 'make bench-explain: expected TEST=.../test.parquet, labelled images that the model has not seen'; exit 1; }
+	$(BIN)/python -m tests.bench.explain --bundle '$(or $(BUNDLE),fashion-mnist)' --test '$(TEST)'
 
 soak: setup clients ## long runs: fuzz, load, swaps, kills, rates, a million rows; DATA=.../test.parquet; with STRANGERS=DATA drift, too
 	@test -n '$(DATA)' || { echo 'make soak: expected DATA=.../test.parquet, images like those of the calibration'; exit 1; }

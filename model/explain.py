@@ -23,8 +23,8 @@ from model.salience import energy, salience
 class Explanation:
     """Of B images; K classes, H x W places of the last resolution.
 
-    ``heatmaps`` (B, K, H, W): nats, sum over space log q(y | x). ``salience`` (B, H, W): nats,
-    float64, sum log q(x). ``energy`` (B, H, W): 1 under the model, higher = less like the class
+    ``heatmaps`` (B, K, H, W): nats, float64, sum over space log q(y | x). ``salience`` (B, H, W):
+    the same of log q(x). ``energy`` (B, H, W): 1 under the model, higher = less like the class
     there. ``plane``: the images among the means of their top classes. ``output``: what
     classification gives.
     """

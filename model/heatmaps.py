@@ -30,7 +30,7 @@ def posterior_heatmaps(
     temperature: float = 1.0,
     contrast: float = 1.0,
 ) -> Tensor:
-    """Q (B, K, H, W) in nats, at the last resolution; its sum over space is log q(y | x).
+    """Q (B, K, H, W) in nats, float64, at the last resolution; its sum over space is log q(y | x).
 
     ``temperature``: that of the posterior, 1 for the model's own; q is then
     softmax(logits / temperature). ``contrast`` > 0: how sharply the average that a class is held
@@ -39,8 +39,9 @@ def posterior_heatmaps(
     for numbers that are not above 0.
     """
     _check(temperature=temperature, contrast=contrast)
-    evidence = class_evidence(output, classifier) / temperature
-    logits = output.logits.to(evidence) / temperature
+    # in float64: the map of a sure class is a small difference of numbers that are nearly equal
+    evidence = class_evidence(output, classifier).double() / temperature
+    logits = output.logits.double() / temperature
     weights = (contrast * logits).softmax(1)
     average = (weights[:, :, None, None] * evidence).sum(1, keepdim=True)
     # what the sum still lacks of the log posterior; at contrast 1 it is -H(r) for every class

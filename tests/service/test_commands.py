@@ -18,7 +18,7 @@ from train.data import open_data
 Run = Callable[..., tuple[int, str, str]]
 
 COMMANDS = (
-    *("train", "sweep", "calibrate", "evaluate", "inspect"),
+    *("train", "sweep", "calibrate", "evaluate", "inspect", "explain"),
     *("score", "drift", "serve", "deploy"),
 )
 

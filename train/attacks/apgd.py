@@ -62,7 +62,7 @@ def _checkpoints(steps: int) -> set[int]:
     shares = [0.0, 0.22]
     while shares[-1] < 1:
         shares.append(shares[-1] + max(shares[-1] - shares[-2] - 0.03, 0.06))
-    return {math.ceil(share * steps) for share in shares[1:] if share <= 1}
+    return {math.ceil(share * steps - 1e-9) for share in shares[1:] if share <= 1}
 
 
 def _picked(flags: Tensor, yes: Tensor, no: Tensor) -> Tensor:

@@ -1,4 +1,9 @@
-"""What is attacked: a function of continuous pixels with gradients, whatever network is behind."""
+"""What is attacked: a function of continuous pixels with gradients, whatever network is behind.
+
+Images are sent in 8 bits and a model may tell fewer levels apart, so what it sees of a pixel is
+rounded twice. Attacks see through both as if they were not there (Bengio et al., 2013: straight
+through): the value is the rounded one, the gradient that of the pixel.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +13,9 @@ from typing import Protocol
 from torch import Tensor
 
 from train.baselines import ResNetClassifier
+
+#: The largest of the 8-bit levels.
+WHITE = 255
 
 
 class Attacked(Protocol):
@@ -26,9 +34,21 @@ class AttackedBaseline:
 
     def look(self, x: Tensor) -> tuple[Tensor, None]:
         """Logits (B, K), and nothing."""
-        return self.classifier(centred(x, self.classifier.config.levels)), None
+        logits: Tensor = self.classifier(seen(sent(x), self.classifier.config.levels))
+        return logits, None
 
 
-def centred(x: Tensor, levels: int) -> Tensor:
-    """Where a model's own levels have their bin centres."""
-    return (x * (levels - 1) + 0.5) / levels
+def sent(x: Tensor) -> Tensor:
+    """Pixels in [0, 1] as the nearest 8-bit level, k / 255; with the gradient of x."""
+    return straight_through(x * WHITE) / WHITE
+
+
+def seen(x: Tensor, levels: int, *, rounds: bool = True) -> Tensor:
+    """Pixels k / 255 at the centre of the model's own bin, (k' + 1/2) / levels."""
+    level = x * (levels - 1)
+    return ((straight_through(level) if rounds else level) + 0.5) / levels
+
+
+def straight_through(x: Tensor) -> Tensor:
+    """x rounded, with the gradient of x."""
+    return x + (x.round() - x).detach()

@@ -1,9 +1,8 @@
 """The gate as served, with gradients: what an attacker who has the whole bundle would build.
 
-Pixels are continuous here; the served gate sees them rounded, and whether an attack succeeds is
-always asked of that one (``train.attacks.outcome``). Roundings of scores to their steps are left
-out, pieces of the normal scores' maps are those that a value lies on; nothing else stands in for
-anything.
+Roundings of pixels and of statistics are seen through (``train.attacks.attacked``), pieces of the
+normal scores' maps are those that a value lies on; nothing else stands in for anything. Whether an attack succeeds is always asked of the served gate
+(``train.attacks.served``).
 """
 
 from __future__ import annotations
@@ -18,10 +17,10 @@ from torch import Tensor
 from calibration.calibration import Calibration
 from calibration.class_gaussians import ClassGaussians
 from calibration.combined_score import AMBIGUITY, ENTROPY, LOG_PROB
-from calibration.normal_scores import NormalScores
+from calibration.normal_scores import NEVER_SEEN, NormalScores
 from model.classifier import ClassifierOutput, GenerativeClassifier
-from model.statistics import statistics
-from train.attacks.attacked import centred
+from model.statistics import DEFAULT_RESOLUTION, RESOLUTION, statistics
+from train.attacks.attacked import WHITE, seen, sent, straight_through
 from train.attacks.input_statistics import input_statistics
 
 
@@ -35,28 +34,43 @@ class Judged(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class SmoothGate:
-    """A classifier and its calibration as one function of pixels."""
+    """A classifier and its calibration as one function of pixels.
+
+    ``rounds`` False: of continuous pixels, which no service sees and whose differences can be held
+    against gradients.
+    """
 
     classifier: GenerativeClassifier
     calibration: Calibration
+    rounds: bool = True
 
     def __call__(self, x: Tensor) -> Judged:
         """Pixels (B, C, H, W) in [0, 1], of which k / 255 is the 8-bit level k."""
-        output = self.classifier(centred(x, self.classifier.config.levels), traced=True)
+        x = self._sent(x)
+        output = self.classifier(self._seen(x), traced=True)
         names, columns = statistics(output, self.classifier)
         named = dict(zip(names, columns.cpu().unbind(1), strict=True))
-        named |= input_statistics(255 * x.double().cpu())
+        named |= input_statistics(WHITE * x.double().cpu())
         named[LOG_PROB] = output.log_prob.cpu()
         return Judged(output.logits, self._score(named, output.logits.argmax(1).cpu()), output)
 
     def look(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (B, K) and log p(x) (B,)."""
-        output = self.classifier(centred(x, self.classifier.config.levels))
+        output = self.classifier(self._seen(self._sent(x)))
         return output.logits, output.log_prob
+
+    def _sent(self, x: Tensor) -> Tensor:
+        return sent(x) if self.rounds else x
+
+    def _seen(self, x: Tensor) -> Tensor:
+        return seen(x, self.classifier.config.levels, rounds=self.rounds)
 
     def _score(self, named: dict[str, Tensor], predicted: Tensor) -> Tensor:
         combined = self.calibration.combined
         x = torch.stack([named[name] for name in combined.names], dim=1)
+        if self.rounds:
+            steps = torch.tensor([RESOLUTION.get(n, DEFAULT_RESOLUTION) for n in combined.names])
+            x = straight_through(x / steps.double()) * steps.double()
         shared = _mapped(combined.over_all, x, torch.zeros_like(predicted))
         if combined.views is None or combined.tails is None:
             distance: Tensor = shared[:, combined.names.index(LOG_PROB)].abs()
@@ -83,7 +97,8 @@ def _mapped(maps: NormalScores, x: Tensor, group: Tensor) -> Tensor:
     place = maps._pieces[:, which[:, None], np.arange(x.shape[1]), piece]
     start, score, slope = torch.from_numpy(place)
     found: Tensor = score + slope * (x - start)
-    return found
+    constant = torch.from_numpy(maps._never_varied[which] & (values != start.numpy()))
+    return torch.where(constant, NEVER_SEEN * (x - start).detach().sign(), found)
 
 
 def _surprise(gaussians: ClassGaussians, x: Tensor, group: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Square attack on the final decision (Andriushchenko et al., ECCV 2020): no network, answers alone.
+"""Square attack on the final decision (Andriushchenko et al., ECCV 2020): answers, no network.
 
 Random squares of plus or minus eps are kept where they bring the answer nearer to what is wanted,
 which is another class, and let in. An answer is what every client gets: posterior, p-value and
