@@ -1,8 +1,8 @@
 """The gate as served, with gradients: what an attacker who has the whole bundle would build.
 
 Roundings of pixels and of statistics are seen through (``train.attacks.attacked``), pieces of the
-normal scores' maps are those that a value lies on; nothing else stands in for anything. Whether an attack succeeds is always asked of the served gate
-(``train.attacks.served``).
+normal scores' maps are those that a value lies on; nothing else stands in for anything. Whether an
+attack succeeds is always asked of the served gate (``train.attacks.served``).
 """
 
 from __future__ import annotations
