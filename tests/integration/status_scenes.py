@@ -6,13 +6,10 @@ README; ``--blink-settings=preferredColorScheme=0`` makes it dark.
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 import subprocess
 import sys
 import tempfile
-import threading
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -22,16 +19,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-import uvicorn
 from PIL import Image
 
 from service import metrics
 from service.exposition import exposition
 from service.http_api import create_app
 from service.keys import Keys
-from service.startup import free_ports
 from service.tally import Tally, count_verdict
 from service.verdict import Decision
+from tests.integration.loopback import listening
 from tests.service.faces.fakes import VERDICT, bench
 
 #: Seconds between two questions of the page.
@@ -132,22 +128,11 @@ def serving(*answers: Answer, clock: float | None = None) -> Iterator[str]:
 
     at = bench()
     app = create_app(at.engine, replace(at.doors, keys=_locked()), told, at.statistics)
-    (port,) = free_ports(1)
     dated: dict[str, Any] = {}
     if clock is not None:
         dated = {"date_header": False, "headers": [("Date", formatdate(clock, usegmt=True))]}
-    server = uvicorn.Server(uvicorn.Config(app, "127.0.0.1", port, log_level="error", **dated))
-    thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
-    thread.start()
-    deadline = time.monotonic() + 60
-    while not server.started:
-        assert time.monotonic() < deadline, "the server did not start"
-        time.sleep(0.05)
-    try:
-        yield f"http://127.0.0.1:{port}/"
-    finally:
-        server.should_exit = True
-        thread.join()
+    with listening(app, **dated) as address:
+        yield f"{address}/"
 
 
 def _locked() -> Keys:

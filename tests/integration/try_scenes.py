@@ -6,11 +6,8 @@ answer to an image that the shipped model of fashion-mnist has drawn and knows.
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 import sys
-import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,7 +15,6 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-import uvicorn
 from fastapi import FastAPI
 from PIL import Image
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
@@ -27,8 +23,8 @@ from service.engine import Engine
 from service.http_api import Doors, create_app
 from service.recorder import Recorder
 from service.served import Models, load
-from service.startup import free_ports
 from service.tally import Tally
+from tests.integration.loopback import listening
 from tests.service.faces.fakes import LIMITS, keys, no_keys
 from tests.service.fakes import runtime
 
@@ -67,19 +63,8 @@ async def _no_values() -> dict[tuple[str, ...], int]:
 @contextmanager
 def live(app: FastAPI) -> Iterator[str]:
     """The address of the page, while the application listens on loopback."""
-    (port,) = free_ports(1)
-    server = uvicorn.Server(uvicorn.Config(app, "127.0.0.1", port, log_level="error"))
-    thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
-    thread.start()
-    deadline = time.monotonic() + 60
-    while not server.started:
-        assert time.monotonic() < deadline, "the server did not start"
-        time.sleep(0.05)
-    try:
-        yield f"http://127.0.0.1:{port}/try"
-    finally:
-        server.should_exit = True
-        thread.join()
+    with listening(app) as address:
+        yield f"{address}/try"
 
 
 @contextmanager
