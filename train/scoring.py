@@ -20,10 +20,18 @@ BATCH = 256
 
 
 def score_images(
-    classifier: GenerativeClassifier, images: Images, splits: Sequence[str | None]
+    classifier: GenerativeClassifier,
+    images: Images,
+    splits: Sequence[str | None],
+    *,
+    shown: bool = True,
 ) -> pa.Table:
-    """The score table of ``images`` in their order; ``splits`` names the part of each row."""
-    parts = [score(classifier, pixels) for pixels in _batches("scoring", classifier, images)]
+    """The score table of ``images`` in their order; ``splits`` names the part of each row.
+
+    ``shown`` False leaves out the bar, where another one counts.
+    """
+    batches = _batches("scoring", classifier, images, shown=shown)
+    parts = [score(classifier, pixels) for pixels in batches]
     return score_table(
         ids=list(images.ids),
         labels=[None if label == UNLABELLED else int(label) for label in images.labels],
@@ -47,9 +55,11 @@ def round_trip_error(classifier: GenerativeClassifier, images: Images) -> float:
     return float(np.concatenate(errors).max())
 
 
-def _batches(label: str, classifier: GenerativeClassifier, images: Images) -> Iterator[UInt8Array]:
+def _batches(
+    label: str, classifier: GenerativeClassifier, images: Images, *, shown: bool = True
+) -> Iterator[UInt8Array]:
     batch = images_at_once(classifier.config.dim, BATCH)
-    with Progress(label, len(images)) as progress:
+    with Progress(label, len(images), shown=shown) as progress:
         for start in range(0, len(images), batch):
             pixels = images.pixels[start : start + batch]
             yield pixels

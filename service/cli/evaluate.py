@@ -14,7 +14,9 @@ from train.cli import DATA_HELP
 if TYPE_CHECKING:
     from calibration.rows import RowRecord
     from service.bundle import Bundle
+    from train.data import ImageRows
     from train.evaluation.measure import Baseline, Model
+    from train.evaluation.sets import StrangeRows
 
 
 def evaluate(
@@ -45,10 +47,27 @@ def evaluate(
     strangers: Annotated[
         Path | None, typer.Option(help="Folder of sets as Parquet, that far13 takes others from.")
     ] = None,
+    suite: Annotated[
+        str,
+        typer.Option(
+            metavar="NAMES",
+            help="What to measure, between commas: ood (strangers), calibration, corruptions (15 "
+            "at 5 severities of --id), attacks (on the classifier, and on the gate as served). "
+            "The last two go on where they were stopped when the command is given again.",
+        ),
+    ] = "ood,calibration",
+    attack_budget: Annotated[
+        str,
+        typer.Option(
+            "--budget",
+            metavar="quick|full",
+            help="Of attacks: quick is 60 images and minutes, full 500 with restarts and hours.",
+        ),
+    ] = "quick",
     limit: Annotated[int | None, typer.Option(help="At most so many rows of a set.", min=1)] = None,
     bundles: BundlesOption = None,
 ) -> None:
-    """Hold a bundle against images of its kind and strangers, and report how well it tells them.
+    """Hold a bundle against images of its kind, strangers, corruptions and attacks.
 
     Writes evaluation.json, evaluation.md, a page evaluation.html that needs nothing else, and its
     figures. Rows that the model was trained, fitted or calibrated on are left out and counted.
@@ -56,23 +75,50 @@ def evaluate(
     _refuse_without_figures()
     from service.bundle import Bundle
     from service.catalog import find_bundle
-    from train.evaluation.findings import bad_news, in_short
-    from train.evaluation.measure import measure
+    from train.evaluation.attack_plan import budget
+    from train.evaluation.findings import in_short, worries
+    from train.evaluation.measure import hold, measure
     from train.evaluation.report import refuse_filled, write_report
-    from train.evaluation.sets import open_sets
+    from train.evaluation.suites import chosen, forget_cells, run_suites
 
+    suites, allowed = chosen(suite), budget(attack_budget)
     refuse_filled(out)
     model = _model(Bundle.load(find_bundle(bundle, bundles)))
-    classes = model.checkpoint.class_labels
-    known, strange = open_sets(
-        id_data, ood or (), leave_out or (), strangers, model.training, classes
-    )
-    measured = measure(model, known, strange, _baselines(baseline or [], model), limit)
+    known, strange = _sets(model, suites, id_data, ood or [], leave_out or [], strangers)
+    held = hold(model, known, _baselines(baseline or [], model), limit)
+    parts = run_suites(suites, held, out, allowed)
+    measured = measure(held, strange, suites, parts)
     page = write_report(measured, out)
-    for line in in_short(model, measured.evaluation):
+    forget_cells(suites, out)
+    for line in in_short(measured):
         typer.echo(line)
-    worries = len(bad_news(measured.evaluation))
-    typer.echo(f"report in {page}; items of bad news in it: {worries}")
+    typer.echo(f"report in {page}; items of bad news in it: {len(worries(measured))}")
+
+
+def _sets(
+    model: Model,
+    suites: tuple[str, ...],
+    known: str,
+    ood: list[str],
+    left_out: list[str],
+    strangers: Path | None,
+) -> tuple[ImageRows, list[StrangeRows]]:
+    """The rows of ``known`` and, for the suite ood, sets of strangers."""
+    from train.data import DataError, open_data
+    from train.evaluation.measure import OOD
+    from train.evaluation.sets import open_sets, split_known
+
+    classes = model.checkpoint.class_labels
+    if OOD in suites:
+        return open_sets(known, ood, left_out, strangers, model.training, classes)
+    given = {"--ood": ood, "--leave-out": left_out, "--strangers": strangers}
+    for option, value in given.items():
+        if value:
+            raise DataError(
+                f"{option} is for strangers, which --suite {','.join(suites)} has none of: add "
+                f"{OOD} to --suite, or leave {option} out"
+            )
+    return split_known(open_data(known), (), model.training, classes)[0], []
 
 
 def _refuse_without_figures() -> None:

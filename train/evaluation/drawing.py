@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from calibration.modes import LABEL_SHIFT_SAFE, MARGINAL
 from train.evaluation import contact_sheet, figures, known_figures
-from train.evaluation.measure import Measured, Side
+from train.evaluation.measure import CALIBRATION, OOD, Measured, Side
 from train.evaluation.style import STROKES, styled, to_svg
 from train.progress import Progress
 
@@ -70,8 +70,12 @@ class _Plan(NamedTuple):
 
 
 def draw(measured: Measured) -> dict[str, Drawing]:
-    """Every figure and sheet by its name."""
-    plans = _over_sets(measured) | _over_known(measured)
+    """Every figure and sheet of strangers and calibration by its name."""
+    plans: dict[str, _Plan] = {}
+    if OOD in measured.evaluation.suites:
+        plans |= _over_sets(measured)
+    if CALIBRATION in measured.evaluation.suites:
+        plans |= _over_known(measured)
     sides = (measured.known, *measured.strange)
     found = {}
     with styled(), Progress("drawing", len(plans) + 2 * len(sides), unit="figures") as progress:

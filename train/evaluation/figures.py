@@ -111,12 +111,21 @@ def scores(known: JudgedSet, strange: Sequence[Side]) -> Figure:
 
 
 def auroc_table(evaluation: Evaluation) -> Figure:
-    """AUROC of every detector on every set; the darker, the better, with the number on it."""
+    """AUROC of every detector on every set, means last."""
     rows = [(pair.name, pair.found) for pair in evaluation.pairs]
     rows += [(f"mean, {mean.group}", mean.found) for mean in evaluation.means]
-    names = list(evaluation.detectors)
-    values = np.array([[_auroc(found, name) for name in names] for _, found in rows])
-    figure = blank(max(4.5, 2.2 + 0.9 * len(names)), 1.1 + 0.27 * len(rows))
+    return heat_table(rows, evaluation.detectors, means=len(evaluation.means))
+
+
+def heat_table(
+    rows: Sequence[tuple[str, Sequence[Found]]], detectors: Mapping[str, str], means: int
+) -> Figure:
+    """AUROC of ``detectors`` (name -> words); the darker, the better, with the number on it.
+
+    The last ``means`` of the ``rows`` are over those above them.
+    """
+    values = np.array([[_auroc(found, name) for name in detectors] for _, found in rows])
+    figure = blank(max(4.5, 2.2 + 0.9 * len(detectors)), 1.1 + 0.27 * len(rows))
     axes = figure.add_subplot()
     image = axes.pcolormesh(values, cmap="Blues", vmin=0.5, vmax=1, ec=GROUND, lw=1.2)
     image.set_rasterized(False)
@@ -126,15 +135,15 @@ def auroc_table(evaluation: Evaluation) -> Figure:
         axes.text(j + 0.5, i + 0.5, f"{value:.3f}", ha="center", va="center", color=color, size=8)
     axes.invert_yaxis()
     axes.xaxis.tick_top()
-    words = [_wrapped(evaluation.detectors[name]) for name in names]
-    axes.set_xticks(np.arange(len(names)) + 0.5, words, fontsize=8)
+    words = [_wrapped(title) for title in detectors.values()]
+    axes.set_xticks(np.arange(len(words)) + 0.5, words, fontsize=8)
     axes.set_yticks(np.arange(len(rows)) + 0.5, [_short(name, 34) for name, _ in rows])
     axes.tick_params(length=0)
     axes.grid(visible=False)
     for spine in axes.spines.values():
         spine.set_visible(False)
-    if evaluation.means:
-        axes.axhline(len(evaluation.pairs), color=SOFT, lw=1.2)
+    if means:
+        axes.axhline(len(rows) - means, color=SOFT, lw=1.2)
     return figure
 
 

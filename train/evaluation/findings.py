@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from calibration.modes import LABEL_SHIFT_SAFE
 from train.evaluation.judging import GATE, INPUT_ONLY
-from train.evaluation.measure import Evaluation, Model
+from train.evaluation.measure import CALIBRATION, OOD, Evaluation, Measured
 from train.evaluation.pairs import Mean, Pair
 from train.evaluation.rates import ALPHAS, BAND_LEVEL
 
@@ -23,19 +23,21 @@ FULL = 0.995
 MOSTLY_MISSED = 0.5
 
 
-def in_short(model: Model, evaluation: Evaluation) -> tuple[str, ...]:
-    """What it comes to."""
+def in_short(measured: Measured) -> tuple[str, ...]:
+    """What it comes to, suite by suite."""
+    evaluation = measured.evaluation
     said = [_mean_said(mean) for mean in evaluation.means]
     if not evaluation.means:
         said += [_pair_said(pair) for pair in evaluation.pairs]
     rates = ", ".join(
         f"{percent(found.rate.share)} at alpha {found.alpha:g}" for found in evaluation.realised
     )
-    said.append(f"Known images with p at most alpha: {rates}.")
+    if rates:
+        said.append(f"Known images with p at most alpha: {rates}.")
     rejected, abstained = (percent(r.share) for r in (evaluation.rejected, evaluation.abstained))
     said.append(
-        f"At the bundle's alpha of {model.calibration.alpha:g}, {rejected} of the known images are "
-        f"rejected and {abstained} abstained on."
+        f"At the bundle's alpha of {measured.model.calibration.alpha:g}, {rejected} of the known "
+        f"images are rejected and {abstained} abstained on."
     )
     if evaluation.posteriors:
         ours = evaluation.posteriors[0]
@@ -43,25 +45,42 @@ def in_short(model: Model, evaluation: Evaluation) -> tuple[str, ...]:
             f"Accuracy {percent(ours.accuracy.share)}; expected calibration error {ours.ece:.4f}, "
             f"of which chance alone gives up to {ours.ece_if_calibrated:.4f}."
         )
+    said += [sentence for part in measured.parts for sentence in part.in_short]
     return tuple(filter(None, said))
 
 
+def worries(measured: Measured) -> tuple[str, ...]:
+    """The bad news of all suites; empty where every check went well."""
+    own = bad_news(measured.evaluation)
+    return own + tuple(sentence for part in measured.parts for sentence in part.bad_news)
+
+
 def bad_news(evaluation: Evaluation) -> tuple[str, ...]:
-    """What is not good; empty where every check went well."""
+    """What is not good among strangers and calibration."""
     checks = (_against_input, _against_all, _missed, _off, _classes_above, _posterior)
     return tuple(sentence for check in checks for sentence in check(evaluation))
 
 
-def checked() -> str:
-    """What ``bad_news`` looks at."""
-    return (
-        "Looked for: sets on which input statistics alone reach an AUROC as high as the gate's or "
-        f"higher, or any other detector one higher by more than {MARGIN}; sets of which fewer "
-        "than half have p ≤ .05; realised rates outside of the band of a perfect gate, or above "
-        "alpha in a mode without one; classes refused more often than a perfect gate refuses them, "
-        "or than alpha in a mode that promises nothing within a class; a calibration error beyond "
-        "chance."
-    )
+#: What ``bad_news`` looks at, by suite.
+_LOOKED_FOR = {
+    OOD: (
+        "sets on which input statistics alone reach an AUROC as high as the gate's or higher, or "
+        f"any other detector one higher by more than {MARGIN}; sets of which fewer than half have "
+        "p ≤ .05"
+    ),
+    CALIBRATION: (
+        "realised rates outside of the band of a perfect gate, or above alpha in a mode without "
+        "one; classes refused more often than a perfect gate refuses them, or than alpha in a mode "
+        "that promises nothing within a class; a calibration error beyond chance"
+    ),
+}
+
+
+def checked(measured: Measured) -> str:
+    """What ``worries`` looks at."""
+    looked = [_LOOKED_FOR[name] for name in _LOOKED_FOR if name in measured.evaluation.suites]
+    own = [f"Looked for: {'; '.join(looked)}."] if looked else []
+    return " ".join([*own, *(part.checked for part in measured.parts)])
 
 
 def percent(share: float | None) -> str:

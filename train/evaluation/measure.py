@@ -17,6 +17,7 @@ from model.checkpoint import Checkpoint
 from train.data import DataError, ImageRows
 from train.evaluation.judging import Judge, JudgedSet
 from train.evaluation.pairs import Mean, Pair, compare, mean_of
+from train.evaluation.part import Part
 from train.evaluation.posterior import PosteriorReport, posterior_figures
 from train.evaluation.rates import ClassRates, Realised, class_rates, realised
 from train.evaluation.sets import (
@@ -34,6 +35,9 @@ from train.progress import say
 from train.scoring import score_images
 from train.strangers import Encoding
 from train.validation import outputs
+
+#: Suites of this file; the others are in ``train.evaluation.suites``.
+OOD, CALIBRATION = "ood", "calibration"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -73,7 +77,10 @@ class KnownSet:
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
     """All numbers. ``detectors``: name -> words, in order; ``baselines``: name -> kind; ``mode``:
-    that of the calibration, which says what is promised."""
+    that of the calibration, which says what is promised.
+
+    Of a suite that is not among ``suites`` there are none; ``Part`` has those of other files.
+    """
 
     known: KnownSet
     detectors: Mapping[str, str]
@@ -87,6 +94,7 @@ class Evaluation:
     abstained: Rate
     classes: tuple[ClassRates, ...]
     posteriors: tuple[PosteriorReport, ...]
+    suites: tuple[str, ...] = (OOD, CALIBRATION)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -99,66 +107,106 @@ class Side:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class Held:
+    """A model beside the ``known`` rows, which every suite begins with.
+
+    ``source``: where these rows are from; ``logits``: of each baseline on them; ``refused``: how
+    many rows the model had seen.
+    """
+
+    model: Model
+    judge: Judge
+    baselines: tuple[Baseline, ...]
+    limit: int | None
+    source: ImageRows
+    refused: int
+    known: Side
+    logits: Mapping[str, FloatArray]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Measured:
-    """The numbers, and what figures are drawn from: the known rows and each set of strangers."""
+    """The numbers, and what figures are drawn from: the known rows and each set of strangers;
+    ``parts``: what other suites add."""
 
     model: Model
     evaluation: Evaluation
     known: Side
     strange: tuple[Side, ...]
+    parts: tuple[Part, ...] = ()
 
 
-def measure(
-    model: Model,
-    rows: ImageRows,
-    strange: Sequence[StrangeRows],
-    baselines: Sequence[Baseline],
-    limit: int | None,
-) -> Measured:
-    """Score ``rows`` and each set of strangers, at most ``limit`` rows of each, and compare.
+def hold(model: Model, rows: ImageRows, baselines: Sequence[Baseline], limit: int | None) -> Held:
+    """Score ``rows``, at most ``limit`` of them, those that the model has seen left out.
 
-    Raises ``DataError`` for a set of which nothing is unseen, for far13 of images that the model
-    has seen, and for rows that a baseline was trained on.
+    Raises ``DataError`` where nothing is unseen, and for rows that a baseline was trained on.
     """
     judge = Judge.of(model.calibration)
     unseen = _load(model, rows, limit, labelled=True)
     _refuse_trained_on(baselines, unseen.images, rows.spec)
-    strange = with_bases_checked(strange, model.checkpoint.spec, model.record.known)
-    known, logits = _judged(model, judge, "known", unseen.images, baselines)
-    compared = [_compared(model, judge, known, found, baselines, limit) for found in strange]
-    pairs = tuple(pair for pair, _ in compared)
-    evaluation = Evaluation(
-        known=_known_set(rows, unseen, known),
-        detectors=judge.titles(tuple(baseline.name for baseline in baselines)),
-        baselines={baseline.name: baseline.kind for baseline in baselines},
+    known, logits = judged(model, judge, "known", unseen.images, baselines)
+    return Held(
+        model=model,
+        judge=judge,
+        baselines=tuple(baselines),
         limit=limit,
-        mode=model.calibration.mode,
+        source=rows,
+        refused=unseen.refused,
+        known=known,
+        logits=logits,
+    )
+
+
+def measure(
+    held: Held,
+    strange: Sequence[StrangeRows],
+    suites: Sequence[str] = (OOD, CALIBRATION),
+    parts: Sequence[Part] = (),
+) -> Measured:
+    """Score each set of strangers, at most ``held.limit`` rows of it, and compare.
+
+    Raises ``DataError`` for a set of which nothing is unseen, for far13 of images that the model
+    has seen, and for rows that a baseline was trained on.
+    """
+    model = held.model
+    strange = with_bases_checked(strange, model.checkpoint.spec, model.record.known)
+    compared = [_compared(held, found) for found in strange]
+    evaluation = _evaluation(held, tuple(pair for pair, _ in compared), suites)
+    return Measured(
+        model=model,
+        evaluation=evaluation,
+        known=held.known,
+        strange=tuple(side for _, side in compared),
+        parts=tuple(parts),
+    )
+
+
+def _evaluation(held: Held, pairs: tuple[Pair, ...], suites: Sequence[str]) -> Evaluation:
+    calibration, known = held.model.calibration, held.known
+    labels, names = known.images.labels, held.model.checkpoint.class_labels
+    valid = CALIBRATION in suites
+    return Evaluation(
+        known=_known_set(held),
+        detectors=held.judge.titles(tuple(baseline.name for baseline in held.baselines)),
+        baselines={baseline.name: baseline.kind for baseline in held.baselines},
+        limit=held.limit,
+        mode=calibration.mode,
         pairs=pairs,
         means=tuple(filter(None, (mean_of(group, pairs) for group in (THIRTEEN, LEFT_OUT)))),
-        realised=realised(model.calibration, known.judged),
+        realised=realised(calibration, known.judged) if valid else (),
         rejected=share_of(known.judged.decisions.rejected),
         abstained=share_of(known.judged.decisions.abstained),
-        classes=class_rates(
-            model.calibration, known.judged, known.images.labels, model.checkpoint.class_labels
-        ),
-        posteriors=posterior_figures(known.judged, known.images.labels, logits),
-    )
-    return Measured(
-        model=model, evaluation=evaluation, known=known, strange=tuple(side for _, side in compared)
+        classes=class_rates(calibration, known.judged, labels, names) if valid else (),
+        posteriors=posterior_figures(known.judged, labels, held.logits) if valid else (),
+        suites=tuple(suites),
     )
 
 
-def _compared(
-    model: Model,
-    judge: Judge,
-    known: Side,
-    found: StrangeRows,
-    baselines: Sequence[Baseline],
-    limit: int | None,
-) -> tuple[Pair, Side]:
-    theirs = _load(model, found.rows, limit, labelled=False, encoding=found.encoding)
-    _refuse_trained_on(baselines, theirs.images, found.name)
-    side, _ = _judged(model, judge, found.name, theirs.images, baselines)
+def _compared(held: Held, found: StrangeRows) -> tuple[Pair, Side]:
+    model, known = held.model, held.known
+    theirs = _load(model, found.rows, held.limit, labelled=False, encoding=found.encoding)
+    _refuse_trained_on(held.baselines, theirs.images, found.name)
+    side, _ = judged(model, held.judge, found.name, theirs.images, held.baselines)
     shared = int(is_in(side.images.digests, known.images.digests).sum())
     pair = compare(found, known.judged, side.judged, refused=theirs.refused, shared=shared)
     return pair, side
@@ -180,10 +228,17 @@ def _load(
     )
 
 
-def _judged(
-    model: Model, judge: Judge, name: str, images: Images, baselines: Sequence[Baseline]
+def judged(
+    model: Model,
+    judge: Judge,
+    name: str,
+    images: Images,
+    baselines: Sequence[Baseline],
+    *,
+    shown: bool = True,
 ) -> tuple[Side, dict[str, FloatArray]]:
-    table = score_images(model.checkpoint.classifier, images, [None] * len(images))
+    """The images of a set as they are judged, and the logits (N, K) of each baseline on them."""
+    table = score_images(model.checkpoint.classifier, images, [None] * len(images), shown=shown)
     logits = {baseline.name: _logits(baseline, images) for baseline in baselines}
     return Side(name=name, images=images, judged=judge.judge(table, logits)), logits
 
@@ -210,11 +265,12 @@ def _refuse_trained_on(baselines: Sequence[Baseline], images: Images, spec: str)
             )
 
 
-def _known_set(rows: ImageRows, unseen: Unseen, known: Side) -> KnownSet:
+def _known_set(held: Held) -> KnownSet:
+    known = held.known
     return KnownSet(
-        data=rows.spec,
+        data=held.source.spec,
         rows=len(known.images),
-        refused=unseen.refused,
+        refused=held.refused,
         labelled=int((known.images.labels >= 0).sum()),
         not_finite=known.judged.not_finite,
     )

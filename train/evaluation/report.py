@@ -56,6 +56,7 @@ def write_report(measured: Measured, out: Path) -> Path:
     conditions = _conditions(measured)
     story = blocks(measured, drawings, _facts(conditions, measured.evaluation))
     files = {drawing.file: drawing.content for drawing in drawings.values()}
+    files |= {name: content for part in measured.parts for name, content in part.files.items()}
     page = to_page(title(measured), story, files)
     files |= {
         JSON_FILE: (to_json(measured, conditions) + "\n").encode(),
@@ -69,6 +70,7 @@ def write_report(measured: Measured, out: Path) -> Path:
 def to_json(measured: Measured, conditions: Mapping[str, Any]) -> str:
     """All numbers; shares are in [0, 1], null where there is none."""
     content = {"schema_version": SCHEMA_VERSION, **conditions, **asdict(measured.evaluation)}
+    content |= {part.name: part.data for part in measured.parts}
     for shown, found in zip(content["realised"], measured.evaluation.realised, strict=True):
         shown["inside"] = found.inside
     return json.dumps(plain(content), indent=2, ensure_ascii=False, allow_nan=False)
@@ -90,6 +92,7 @@ def _conditions(measured: Measured) -> dict[str, Any]:
             "limit": LIMIT_SEED,
             THIRTEEN: SEED,
             "calibration_error": calibration_error.SEED,
+            **{name: seed for part in measured.parts for name, seed in part.seeds.items()},
         },
     }
 
@@ -120,7 +123,7 @@ def _facts(conditions: Mapping[str, Any], evaluation: Evaluation) -> dict[str, s
             f"{bundle['fit_rows']:,} rows to fit and {bundle['reference_size']:,} to rank among"
         ),
         "known images": evaluation.known.data,
-        "strangers": "; ".join(dict.fromkeys(pair.data for pair in evaluation.pairs)),
+        "strangers": "; ".join(dict.fromkeys(pair.data for pair in evaluation.pairs)) or "none",
         "seen rows": "exact copies alone are recognised, by content hash",
         "when": conditions["created"],
         "code": f"oodgate {conditions['versions']['oodgate']}, git commit "

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 from train.evaluation.document import Block, Bullets, Fold, Heading, Picture, Table, Text
 from train.evaluation.drawing import Drawing
-from train.evaluation.findings import bad_news, checked, in_short
-from train.evaluation.measure import Measured
+from train.evaluation.findings import checked, in_short, worries
+from train.evaluation.measure import CALIBRATION, OOD, Measured
 from train.evaluation.tables import (
     MEASURES,
     class_table,
@@ -28,11 +28,14 @@ def blocks(
     measured: Measured, drawings: Mapping[str, Drawing], facts: Mapping[str, str]
 ) -> list[Block]:
     """The whole report; ``facts``: how it was measured, in words."""
+    suites = measured.evaluation.suites
+    valid = CALIBRATION in suites
     return [
         *_opening(measured),
-        *_strangers(measured, drawings),
-        *_validity(measured, drawings),
-        *_posterior(measured, drawings),
+        *(_strangers(measured, drawings) if OOD in suites else ()),
+        *(block for part in measured.parts for block in part.blocks),
+        *(_validity(measured, drawings) if valid else ()),
+        *(_posterior(measured, drawings) if valid else ()),
         *_images(drawings),
         Heading(text="How it was measured", level=2),
         Table(
@@ -45,20 +48,25 @@ def blocks(
 
 
 def _opening(measured: Measured) -> list[Block]:
-    model, evaluation = measured.model, measured.evaluation
-    worries = bad_news(evaluation)
-    excluded = [pair for pair in evaluation.pairs if pair.excluded]
+    bad = worries(measured)
     return [
         Heading(text=title(measured), level=1),
         Text(text=_what_was_held(measured)),
         *(Text(text=note) for note in _notes(measured)),
-        Bullets(items=in_short(model, evaluation)),
-        Heading(text="The gate on each set", level=2),
-        main_table(evaluation),
-        *(Text(text=f"* {p.name} is not in the mean: {p.excluded}.") for p in excluded),
+        Bullets(items=in_short(measured)),
+        *(_gate(measured) if OOD in measured.evaluation.suites else ()),
         Heading(text="Bad news", level=2),
-        Bullets(items=worries, bad=True) if worries else Text(text="None was found."),
-        Text(text=checked()),
+        Bullets(items=bad, bad=True) if bad else Text(text="None was found."),
+        Text(text=checked(measured)),
+    ]
+
+
+def _gate(measured: Measured) -> list[Block]:
+    excluded = [pair for pair in measured.evaluation.pairs if pair.excluded]
+    return [
+        Heading(text="The gate on each set", level=2),
+        main_table(measured.evaluation),
+        *(Text(text=f"* {p.name} is not in the mean: {p.excluded}.") for p in excluded),
     ]
 
 
@@ -68,9 +76,11 @@ def _what_was_held(measured: Measured) -> str:
     sets = "one set" if count == 1 else f"each of {count} sets"
     drawn = f" At most {evaluation.limit:,} rows of a set were drawn." if evaluation.limit else ""
     against = f" Baselines: {', '.join(evaluation.baselines)}." if evaluation.baselines else ""
+    images = f"{known.rows:,} images of {known.data}, which the model should know and has not seen"
+    if OOD not in evaluation.suites:
+        return f"{images}, were looked at.{drawn}{against}"
     return (
-        f"{known.rows:,} images of {known.data}, which the model should know and has not seen, "
-        f"were held against {sets} of strangers, which it should not know: "
+        f"{images}, were held against {sets} of strangers, which it should not know: "
         f"{sum(pair.rows for pair in evaluation.pairs):,} images. Both were decoded and "
         f"resized in the same way.{drawn}{against}"
     )

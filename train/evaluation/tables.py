@@ -127,8 +127,8 @@ def class_table(evaluation: Evaluation, mode: str) -> Table:
 #: Rows of the posterior's table.
 POSTERIOR_ROWS: dict[str, Callable[[PosteriorReport], str]] = {
     "accuracy": lambda f: f"{percent(f.accuracy.share)} ({between(f.accuracy)})",
-    "accuracy of the accepted": lambda f: _share_of(f.accuracy_accepted),
-    "accuracy of the rejected": lambda f: _share_of(f.accuracy_rejected),
+    "accuracy of the accepted": lambda f: share_with_interval(f.accuracy_accepted),
+    "accuracy of the rejected": lambda f: share_with_interval(f.accuracy_rejected),
     "NLL (nats)": lambda f: f"{f.nll:.4f}",
     "Brier score": lambda f: f"{f.brier:.4f}",
     "ECE": lambda f: f"{f.ece:.4f} ({f.ece_low:.4f} to {f.ece_high:.4f})",
@@ -137,7 +137,7 @@ POSTERIOR_ROWS: dict[str, Callable[[PosteriorReport], str]] = {
     "class-wise ECE": lambda f: f"{f.ece_class_wise:.4f}",
     "OCE (of how many)": lambda f: f"{number(f.oce, 2)} ({f.oce_rows:,})",
     "AURC": lambda f: f"{f.aurc:.4f}",
-    "prediction sets that hold the class": lambda f: _share_of(f.coverage),
+    "prediction sets that hold the class": lambda f: share_with_interval(f.coverage),
     "classes in a prediction set": lambda f: number(f.mean_set_size),
 }
 
@@ -166,13 +166,14 @@ def between(rate: Rate) -> str:
     return DASH if rate.share is None else f"{rate.low:.2%} to {rate.high:.2%}"
 
 
+def share_with_interval(rate: Rate | None) -> str:
+    """A rate with its interval; a dash where there is none."""
+    return DASH if rate is None or rate.share is None else f"{rate.share:.2%} ({between(rate)})"
+
+
 def mean_name(mean: Mean) -> str:
     """What a mean is called in a table."""
     return f"mean of {len(mean.pairs)}, {mean.group}"
-
-
-def _share_of(rate: Rate | None) -> str:
-    return DASH if rate is None or rate.share is None else f"{rate.share:.2%} ({between(rate)})"
 
 
 def _mean_row(evaluation: Evaluation, mean: Mean) -> tuple[str, ...]:

@@ -1,0 +1,261 @@
+"""The suite ``attacks`` on a small model: budgets, cells, going on, what the report says."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from calibration.detection import rate_of
+from service.bundle import Bundle
+from train.attacks.attacked import AttackedBaseline
+from train.attacks.gate import SmoothGate
+from train.attacks.served import Outcome, ServedGate
+from train.baselines import ResNetClassifier, ResNetConfig, ResNetStage
+from train.data import DataError, open_data
+from train.evaluation import attack_suite
+from train.evaluation.attack_cells import (
+    AttackCell,
+    Target,
+    Victims,
+    _better,
+    attack_baseline,
+    attack_model,
+    others,
+)
+from train.evaluation.attack_plan import (
+    ADAPTIVE,
+    DETECTIONS,
+    KAPPAS,
+    PLAIN,
+    QUERIES,
+    STRANGERS,
+    TARGETED,
+    Attack,
+    Budget,
+    budget,
+)
+from train.evaluation.attack_story import CLAIM, part_of
+from train.evaluation.attack_suite import AttackSuite, chosen, noise
+from train.evaluation.cells import Cells
+from train.evaluation.document import Table
+from train.evaluation.markdown import to_markdown
+from train.evaluation.measure import Baseline, Held, Model, hold
+
+TINY = Budget(
+    name="tiny",
+    images=6,
+    attacks=(
+        Attack(kind=PLAIN, method="PGD", norm="linf", eps=64, steps=3),
+        Attack(kind=PLAIN, method="APGD", norm="l2", eps=1, steps=3),
+        Attack(kind=ADAPTIVE, method="selective PGD", norm="linf", eps=64, steps=3, restarts=2),
+        Attack(kind=ADAPTIVE, method="orthogonal PGD", norm="linf", eps=64, steps=3),
+        Attack(kind=QUERIES, method="Square", norm="linf", eps=64, steps=3),
+        Attack(
+            kind=TARGETED, method="CW", norm="l2", eps=math.inf, steps=3, kappa=1.0, detection=0.0
+        ),
+        Attack(kind=STRANGERS, method="PGD on the score", norm="linf", eps=64, steps=3),
+    ),
+)
+SUITE = AttackSuite(budget=TINY)
+
+
+@pytest.fixture(scope="module")
+def held(bundle: Bundle) -> Held:
+    model = Model(
+        name=bundle.name,
+        version=bundle.version,
+        checkpoint=bundle.checkpoint,
+        calibration=bundle.calibration,
+        record=bundle.rows,
+        training=bundle.manifest.training,
+    )
+    return hold(model, open_data("digits:test"), (), 60)
+
+
+@pytest.fixture(scope="module")
+def resnet(held: Held) -> Baseline:
+    """Not trained: what it says is beside the point."""
+    config = ResNetConfig(
+        input_shape=(1, 8, 8),
+        n_classes=10,
+        levels=17,
+        stages=(ResNetStage(blocks=1, width=4, stride=2),),
+    )
+    classifier = ResNetClassifier(config).eval()
+    return Baseline(name="net", kind="resnet", classifier=classifier, record=held.model.record)
+
+
+@pytest.fixture(scope="module")
+def target(held: Held) -> Target:
+    classifier, calibration = held.model.checkpoint.classifier, held.model.calibration
+    return Target(ServedGate(classifier, calibration), SmoothGate(classifier, calibration))
+
+
+@pytest.mark.parametrize(("name", "images"), [("quick", 60), ("full", 500)])
+def test_budgets_have_every_kind_of_attack(name: str, images: int) -> None:
+    found = budget(name)
+    assert found.images >= images
+    kinds = {attack.kind for attack in found.attacks}
+    assert kinds == {PLAIN, ADAPTIVE, QUERIES, TARGETED, STRANGERS}
+    names = [attack.name for attack in found.attacks]
+    assert len(set(names)) == len(names)
+    grid = {(a.kappa, a.detection) for a in found.attacks if a.kind == TARGETED}
+    assert grid == {(kappa, d) for kappa in KAPPAS for d in DETECTIONS}
+    for plain in (a for a in found.attacks if a.kind == PLAIN and a.norm == "linf" and a.eps > 1):
+        assert any(
+            a.kind == ADAPTIVE and (a.norm, a.eps) == ("linf", plain.eps) for a in found.attacks
+        )
+
+
+def test_a_full_budget_restarts_and_has_a_long_run() -> None:
+    attacks = budget("full").attacks
+    assert max(a.restarts for a in attacks if a.kind == ADAPTIVE) >= 5
+    assert max(a.steps for a in attacks if a.kind == ADAPTIVE) >= 1000
+
+
+def test_another_budget_is_refused() -> None:
+    with pytest.raises(DataError, match="--budget tiny: expected quick or full"):
+        budget("tiny")
+
+
+def test_attacked_are_images_that_were_right_and_let_in(held: Held, target: Target) -> None:
+    victims = chosen(held, 20, 0)
+    decided = target.served(victims.images)
+    assert (decided.class_index == victims.labels).all()
+    assert not decided.rejected.any()
+    np.testing.assert_array_equal(decided.score, victims.score)
+    np.testing.assert_array_equal(chosen(held, 20, 0).images, victims.images)
+
+
+@pytest.mark.parametrize("attack", TINY.attacks, ids=lambda attack: attack.name)
+def test_every_attack_is_measured_as_served(held: Held, target: Target, attack: Attack) -> None:
+    victims = chosen(held, TINY.images, 0)
+    if attack.kind == STRANGERS:
+        victims = noise(target.served, victims, 0)
+    found = attack_model(target, victims, attack, 0)
+    assert found.images == found.wrong.total == TINY.images
+    assert found.evaded is not None
+    assert found.detected is not None
+    if attack.kind != STRANGERS:
+        assert found.evaded.count == found.wrong.count - found.detected.count
+        assert found.detected.total == found.wrong.count
+    again = attack_model(target, victims, attack, 0)
+    assert replace(again, seconds=found.seconds) == found
+    assert AttackCell.from_json(json.loads(json.dumps(found.to_json()))) == found
+
+
+def test_aims_are_other_classes() -> None:
+    labels = torch.arange(10).repeat(20)
+    found = others(labels, 10, 0)
+    assert (found != labels).all()
+    assert len(found.unique()) == 10
+    assert (found >= 0).all()
+    assert (found < 10).all()
+
+
+def test_an_image_counts_by_its_best_restart() -> None:
+    labels = np.array([0, 0, 0, 0])
+
+    def made(predicted: list[int], rejected: list[bool], score: list[float]) -> Outcome:
+        return Outcome(
+            predicted=np.array(predicted),
+            rejected=np.array(rejected),
+            score=np.array(score),
+            l2=np.array(score),
+            linf=np.array(score),
+        )
+
+    one = made([0, 1, 1, 1], [False, True, True, False], [1, 5, 5, 1])
+    other = made([1, 1, 1, 0], [True, False, True, False], [9, 2, 3, 0])
+    best = _better(one, other, labels)
+    assert best.predicted.tolist() == [1, 1, 1, 1]
+    assert best.rejected.tolist() == [True, False, True, False]
+    assert best.score.tolist() == [9, 2, 3, 1]
+
+
+def test_a_baseline_has_no_gate(held: Held, resnet: Baseline) -> None:
+    assert isinstance(resnet.classifier, ResNetClassifier)
+    victims = chosen(held, TINY.images, 0)
+    found = attack_baseline("net", AttackedBaseline(resnet.classifier), victims, TINY.attacks[0], 0)
+    assert (found.detected, found.evaded, found.auroc) == (None, None, None)
+    assert AttackCell.from_json(found.to_json()) == found
+
+
+def test_a_stopped_run_goes_on_where_it_was(
+    held: Held, resnet: Baseline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beside = replace(held, baselines=(resnet,))
+    made: list[str] = []
+    measure = attack_model
+
+    def stopping(target: Target, victims: Victims, attack: Attack, seed: int) -> AttackCell:
+        if len(made) == 3:
+            raise KeyboardInterrupt
+        made.append(attack.name)
+        return measure(target, victims, attack, seed)
+
+    cells = Cells.open(tmp_path / "cells", SUITE.record(beside))
+    with monkeypatch.context() as patched:
+        patched.setattr(attack_suite, "attack_model", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            SUITE.measure(beside, cells)
+    assert len(cells.names()) == 3
+    part = SUITE.measure(beside, Cells.open(tmp_path / "cells", SUITE.record(beside)))
+    sources = [cell["source"] for cell in part.data["cells"]]
+    assert sources.count("model") == len(TINY.attacks)
+    assert sources.count("net") == 3  # two plain ones and Carlini-Wagner's without a detector
+    json.dumps(part.data)
+
+
+def test_nothing_to_attack_is_refused(held: Held) -> None:
+    labels = np.full_like(held.known.images.labels, -1)
+    images = replace(held.known.images, labels=labels)
+    with pytest.raises(DataError, match="found 0 labelled images of digits:test"):
+        SUITE.record(replace(held, known=replace(held.known, images=images)))
+
+
+def cell(attack: Attack, evaded: int, detected: int = 0, source: str = "model") -> AttackCell:
+    return AttackCell(
+        source=source,
+        attack=attack.name,
+        images=100,
+        wrong=rate_of(evaded + detected, 100),
+        detected=rate_of(detected, evaded + detected),
+        evaded=rate_of(evaded, 100),
+        auroc=0.5,
+        l2=1.0 if source == "model" else 0.4,
+        seconds=1.0,
+    )
+
+
+def test_every_detection_stands_beside_its_adaptive_one(held: Held) -> None:
+    quick = budget("quick")
+    found = [
+        cell(a, 90 if a.kind == ADAPTIVE else 5, 0 if a.kind == ADAPTIVE else 95)
+        for a in quick.attacks
+    ]
+    part = part_of(tuple(found), quick, held, 0)
+    table = next(block for block in part.blocks if isinstance(block, Table))
+    rows = {row[0]: row for row in table.rows}
+    assert rows["PGD linf 8"][2:4] == ("95.00%", "5.00%")
+    assert rows["PGD linf 8"][5:] == ("0.00%", "90.00%")
+    assert CLAIM in to_markdown(part.blocks)
+    assert any("at 2/255: of a plain one the gate finds 95.00%" in said for said in part.in_short)
+    assert any("selective PGD linf 2 that knows the gate succeeds" in bad for bad in part.bad_news)
+    assert any("selective PGD linf 32 succeeds on 90.00% only" in bad for bad in part.bad_news)
+
+
+def test_perturbations_stand_beside_the_baselines(held: Held, resnet: Baseline) -> None:
+    quick = budget("quick")
+    beside = replace(held, baselines=(resnet,))
+    plain = [a for a in quick.attacks if a.kind == TARGETED and not a.detection]
+    found = [cell(a, 5) for a in quick.attacks] + [cell(a, 5, source="net") for a in plain]
+    text = to_markdown(part_of(tuple(found), quick, beside, 0).blocks)
+    assert "ours over net" in text
+    assert "2.50x" in text

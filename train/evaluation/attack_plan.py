@@ -1,0 +1,130 @@
+"""Which attacks are made, how strong, on how many images: the budgets ``quick`` and ``full``.
+
+Gray and white boxes: the plain attacks know the classifier alone, the adaptive ones the gate too,
+a query attack the answers only. Carlini and Wagner's has the grid of the seed paper.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from train.data import DataError
+
+#: Kinds of attack, in the order of a report.
+PLAIN, ADAPTIVE, QUERIES, TARGETED, STRANGERS = (
+    "plain", "adaptive", "queries only", "Carlini-Wagner", "strangers to be let in",
+)  # fmt: skip
+
+#: Pixels in [0, 1]: so many 8-bit levels.
+LEVEL = 1 / 255
+
+#: The grid of the seed paper: confidence kappa and weight d of the detector.
+KAPPAS, DETECTIONS = (0.01, 1.0, math.inf), (0.0, 66.0, 1000.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attack:
+    """One row of the report. ``eps`` in 8-bit levels for linf, in pixels of [0, 1] for l2; steps
+    are those of one restart, queries of one image. Only Carlini-Wagner's have kappa and d."""
+
+    kind: str
+    method: str
+    norm: str
+    eps: float
+    steps: int
+    restarts: int = 1
+    kappa: float = math.nan
+    detection: float = math.nan
+
+    @property
+    def name(self) -> str:
+        """As a report and a file call it."""
+        if self.kind == TARGETED:
+            return f"{self.method} kappa {self.kappa:g} d {self.detection:g}"
+        return f"{self.method} {self.norm} {self.eps:g}"
+
+    @property
+    def passes(self) -> int:
+        """Forward passes of an image, nearly all with a backward pass."""
+        searches = SEARCHES if self.kind == TARGETED else 1
+        return self.steps * self.restarts * searches
+
+
+#: Weights c that Carlini-Wagner's search tries.
+SEARCHES = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """``images`` of each attack, and the attacks."""
+
+    name: str
+    images: int
+    attacks: tuple[Attack, ...]
+
+
+def budget(name: str) -> Budget:
+    """``quick``: minutes on two cores; ``full``: hours. Raises ``DataError`` for another."""
+    made = {"quick": _quick, "full": _full}.get(name)
+    if made is None:
+        raise DataError(f"--budget {name}: expected quick or full")
+    return made()
+
+
+def _quick() -> Budget:
+    return Budget(
+        name="quick",
+        images=60,
+        attacks=(
+            *(_attack(PLAIN, "PGD", "linf", eps, 20) for eps in (2, 4, 8)),
+            _attack(PLAIN, "APGD", "linf", 8, 30),
+            _attack(PLAIN, "APGD", "l2", 0.5, 30),
+            *(_attack(ADAPTIVE, "selective PGD", "linf", eps, 60) for eps in (2, 4, 8, 32)),
+            _attack(ADAPTIVE, "orthogonal PGD", "linf", 8, 60),
+            _attack(ADAPTIVE, "selective PGD", "l2", 0.5, 60),
+            _attack(QUERIES, "Square", "linf", 8, 150),
+            *_grid(steps=40),
+            *(_attack(STRANGERS, "PGD on the score", "linf", eps, 60) for eps in (8, 32)),
+        ),
+    )
+
+
+def _full() -> Budget:
+    return Budget(
+        name="full",
+        images=500,
+        attacks=(
+            *(_attack(PLAIN, "PGD", "linf", eps, 100, 5) for eps in (1, 2, 4, 8)),
+            *(_attack(PLAIN, "APGD", "linf", eps, 100, 5) for eps in (2, 8)),
+            *(_attack(PLAIN, "APGD", "l2", eps, 100, 5) for eps in (0.25, 0.5, 1)),
+            *(_attack(ADAPTIVE, "selective PGD", "linf", eps, 200, 5) for eps in (1, 2, 4, 8, 16)),
+            *(_attack(ADAPTIVE, "selective PGD", "linf", eps, 1000) for eps in (32, 64)),
+            _attack(ADAPTIVE, "selective PGD, long", "linf", 2, 1000),
+            *(_attack(ADAPTIVE, "orthogonal PGD", "linf", eps, 200, 5) for eps in (2, 8)),
+            *(_attack(ADAPTIVE, "selective PGD", "l2", eps, 200, 5) for eps in (0.25, 0.5, 1)),
+            *(_attack(QUERIES, "Square", "linf", eps, 5000) for eps in (2, 8)),
+            *_grid(steps=200),
+            *(_attack(STRANGERS, "PGD on the score", "linf", eps, 300) for eps in (8, 32)),
+        ),
+    )
+
+
+def _attack(kind: str, method: str, norm: str, eps: float, steps: int, restarts: int = 1) -> Attack:
+    return Attack(kind=kind, method=method, norm=norm, eps=eps, steps=steps, restarts=restarts)
+
+
+def _grid(steps: int) -> tuple[Attack, ...]:
+    return tuple(
+        Attack(
+            kind=TARGETED,
+            method="CW",
+            norm="l2",
+            eps=math.inf,
+            steps=steps,
+            kappa=kappa,
+            detection=detection,
+        )
+        for kappa in KAPPAS
+        for detection in DETECTIONS
+    )

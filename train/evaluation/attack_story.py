@@ -1,0 +1,245 @@
+"""The part of a report that is of attacks: every detection beside what an adaptive attack makes of
+it, and the claim that may be made."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from calibration.detection import Rate
+from train.evaluation.attack_cells import AttackCell
+from train.evaluation.attack_plan import (
+    ADAPTIVE,
+    PLAIN,
+    STRANGERS,
+    TARGETED,
+    Attack,
+    Budget,
+)
+from train.evaluation.document import Block, Fold, Heading, Table, Text
+from train.evaluation.findings import percent
+from train.evaluation.measure import Held
+from train.evaluation.part import Part
+from train.evaluation.tables import DASH, number
+
+#: What may be said of any gate of this kind.
+CLAIM = (
+    "What may be claimed: the gate flags perturbations that are not made for it, and corruptions, "
+    "at a certified rate of false alarms, and raises the cost of attacks. It does not stop an "
+    "attacker who knows it."
+)
+
+#: Success of an adaptive attack at 2/255 from which on it is bad news.
+MUCH = 0.5
+
+Cells = tuple[AttackCell, ...]
+
+
+def part_of(found: Cells, budget: Budget, held: Held, seed: int) -> Part:
+    """Everything that the report has of them."""
+    by_name = {(cell.source, cell.attack): cell for cell in found}
+    return Part(
+        name="attacks",
+        data={
+            "budget": budget.name,
+            "images": budget.images,
+            "cells": [asdict(cell) for cell in found],
+        },
+        seeds={"attacks": seed},
+        in_short=_in_short(by_name, budget),
+        bad_news=_bad_news(by_name, budget),
+        checked="Looked for: adaptive attacks at 2/255 that succeed on half of the images or more, "
+        "and attacks of a large ball that do not reach nearly all, which would be a sign of "
+        "gradients that are none.",
+        blocks=_blocks(found, by_name, budget, held),
+        files={},
+    )
+
+
+def _blocks(
+    found: Cells, by_name: dict[tuple[str, str], AttackCell], budget: Budget, held: Held
+) -> tuple[Block, ...]:
+    return (
+        Heading(text="Attacks", level=2),
+        Text(
+            text=f"Budget {budget.name}: up to {budget.images} images that are classified rightly "
+            "and let in. Success of an attack: another class, and let in. What is sent are 8-bit "
+            "images; what happens to them is asked of the gate as served."
+        ),
+        _pairs(by_name, budget),
+        Text(text=CLAIM),
+        _all(found, budget),
+        *_nearby(by_name, budget, held),
+    )
+
+
+def _pairs(by_name: dict[tuple[str, str], AttackCell], budget: Budget) -> Table:
+    """Plain attacks beside adaptive ones in the same ball."""
+    rows = []
+    for plain in (a for a in budget.attacks if a.kind == PLAIN):
+        blind = by_name["model", plain.name]
+        adaptive = [
+            by_name["model", a.name]
+            for a in budget.attacks
+            if a.kind == ADAPTIVE and (a.norm, a.eps) == (plain.norm, plain.eps)
+        ]
+        best = max(adaptive, key=_evaded, default=None)
+        rows.append(
+            (
+                plain.name,
+                _share(blind.wrong),
+                _share(blind.detected),
+                _share(blind.evaded),
+                *(
+                    (best.attack, _share(best.detected), _share(best.evaded))
+                    if best
+                    else (DASH, DASH, DASH)
+                ),
+            )
+        )
+    return Table(
+        heads=(
+            "plain attack",
+            "misclassified",
+            "detected",
+            "success",
+            "adaptive attack, same ball",
+            "detected",
+            "success",
+        ),
+        rows=tuple(rows),
+        caption="linf in 8-bit levels of 255, l2 in pixels of [0, 1]. Detected: of the "
+        "misclassified, rejected. The adaptive attack with the most success is shown.",
+    )
+
+
+def _all(found: Cells, budget: Budget) -> Block:
+    attacks = {attack.name: attack for attack in budget.attacks}
+    rows = tuple(
+        (
+            f"{cell.source}: {cell.attack}",
+            attacks[cell.attack].kind,
+            f"{cell.images}",
+            _effort(attacks[cell.attack]),
+            _between(cell.wrong) if attacks[cell.attack].kind != STRANGERS else DASH,
+            _between(cell.detected),
+            _between(cell.evaded),
+            number(cell.auroc),
+            number(cell.l2, 2),
+            f"{cell.seconds:.0f}",
+        )
+        for cell in found
+    )
+    table = Table(
+        heads=(
+            "attack",
+            "kind",
+            "images",
+            "steps",
+            "misclassified",
+            "detected",
+            "success",
+            "AUROC of S",
+            "mean l2",
+            "seconds",
+        ),
+        rows=rows,
+        caption="95% intervals (Clopper-Pearson). Of strangers to be let in, success is being let "
+        "in. Mean l2 of those that were misclassified (strangers: let in). A baseline has no gate.",
+    )
+    return Fold(title="Every attack", blocks=(table,))
+
+
+def _nearby(
+    by_name: dict[tuple[str, str], AttackCell], budget: Budget, held: Held
+) -> tuple[Block, ...]:
+    """Carlini and Wagner's perturbations beside the baselines'."""
+    names = [b.name for b in held.baselines if ("model", "CW kappa 1 d 0") in by_name]
+    rows = []
+    for attack in (a for a in budget.attacks if a.kind == TARGETED):
+        ours = by_name["model", attack.name]
+        theirs = [by_name.get((name, attack.name)) for name in names]
+        rows.append(
+            (
+                attack.name,
+                _share(ours.wrong),
+                number(ours.l2, 3),
+                *(number(one.l2 if one else None, 3) for one in theirs),
+                *(_over(ours, one) for one in theirs),
+                number(ours.auroc),
+                _share(ours.evaded),
+            )
+        )
+    table = Table(
+        heads=(
+            "attack",
+            "hits",
+            "mean l2",
+            *(f"mean l2 of {name}" for name in names),
+            *(f"ours over {name}" for name in names),
+            "AUROC of S",
+            "success",
+        ),
+        rows=tuple(rows),
+        caption="Targeted Carlini-Wagner attacks on the seed paper's grid; kappa: margin in nats "
+        "that is asked for, d: weight of the detector in the attacker's loss. The paper's (Fig. 7, "
+        "ImageNet) needs about twice ResNet-50's perturbation at d = 0.",
+    )
+    return (Heading(text="Attacks: how far images must be moved", level=2), table)
+
+
+def _in_short(by_name: dict[tuple[str, str], AttackCell], budget: Budget) -> tuple[str, ...]:
+    said = []
+    for eps in (2.0, 8.0):
+        plain = by_name.get(("model", f"PGD linf {eps:g}"))
+        adaptive = [
+            by_name["model", a.name]
+            for a in budget.attacks
+            if a.kind == ADAPTIVE and a.norm == "linf" and a.eps == eps
+        ]
+        if plain and adaptive:
+            best = max(adaptive, key=_evaded)
+            said.append(
+                f"Attacks at {eps:g}/255: of a plain one the gate finds {_share(plain.detected)}; "
+                f"one that knows the gate succeeds on {_share(best.evaded)}."
+            )
+    return tuple(said)
+
+
+def _bad_news(by_name: dict[tuple[str, str], AttackCell], budget: Budget) -> tuple[str, ...]:
+    worries = []
+    for attack in (a for a in budget.attacks if a.kind == ADAPTIVE and a.norm == "linf"):
+        cell = by_name["model", attack.name]
+        if attack.eps <= 2 and _evaded(cell) >= MUCH:
+            worries.append(
+                f"{attack.name} that knows the gate succeeds on {_share(cell.evaded)} of images."
+            )
+        if attack.eps >= 32 and _evaded(cell) < 0.95:
+            worries.append(
+                f"{attack.name} succeeds on {_share(cell.evaded)} only: more steps or restarts "
+                "would show more, so read the smaller balls as lower bounds."
+            )
+    return tuple(worries)
+
+
+def _evaded(cell: AttackCell) -> float:
+    return cell.evaded.share or 0.0 if cell.evaded else 0.0
+
+
+def _effort(attack: Attack) -> str:
+    return f"{attack.steps:,}" + (f" x {attack.restarts}" if attack.restarts > 1 else "")
+
+
+def _over(ours: AttackCell, theirs: AttackCell | None) -> str:
+    if theirs is None or not theirs.l2 or ours.l2 is None:
+        return DASH
+    return f"{ours.l2 / theirs.l2:.2f}x"
+
+
+def _share(rate: Rate | None) -> str:
+    return DASH if rate is None else percent(rate.share)
+
+
+def _between(rate: Rate | None) -> str:
+    if rate is None or rate.share is None:
+        return DASH
+    return f"{rate.share:.0%} ({rate.low:.0%} to {rate.high:.0%})"

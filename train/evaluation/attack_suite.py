@@ -1,0 +1,174 @@
+"""The suite ``attacks``: the model and its baselines under the attacks of a budget.
+
+Cells are kept one by one, so a run that was stopped goes on where it was. Images are drawn from the
+known ones that the model classifies rightly and lets in; a baseline is attacked on those of them
+that it classifies rightly, by what needs no gate.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from calibration.arrays import IntArray
+from train import attacks as the_attacks
+from train.attacks.attacked import AttackedBaseline
+from train.attacks.gate import SmoothGate
+from train.attacks.served import ServedGate
+from train.baselines import ResNetClassifier
+from train.data import DataError
+from train.evaluation.attack_cells import (
+    AttackCell,
+    Target,
+    Victims,
+    attack_baseline,
+    attack_model,
+)
+from train.evaluation.attack_plan import PLAIN, STRANGERS, TARGETED, Attack, Budget
+from train.evaluation.attack_story import part_of
+from train.evaluation.cells import Cells
+from train.evaluation.judging import GATE
+from train.evaluation.measure import Held
+from train.evaluation.part import Part
+from train.images import UNLABELLED
+from train.progress import Progress, say
+
+#: Draws the images, the starts and the aims of all attacks.
+SEED = 0
+
+#: Images whose gradients are computed together.
+Work = tuple[str, Attack, Callable[[], AttackCell]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttackSuite:
+    """``budget``: which attacks, on how many images."""
+
+    budget: Budget
+    seed: int = SEED
+    name: ClassVar[str] = "attacks"
+
+    def record(self, held: Held) -> dict[str, Any]:
+        """What its cells follow from; raises ``DataError`` where there is nothing to attack."""
+        victims = chosen(held, self.budget.images, self.seed)
+        if not len(victims.images) or held.model.checkpoint.classifier.config.n_classes < 2:
+            raise DataError(
+                f"--suite {self.name}: found {len(victims.images)} labelled images of "
+                f"{held.source.spec} that the model classifies rightly and lets in, expected some, "
+                "of two classes at least: give labelled rows of its own kind"
+            )
+        return {
+            "budget": self.budget.name,
+            "images": len(victims.images),
+            "attacks": [f"{a.name}, {a.steps} x {a.restarts}" for a in self.budget.attacks],
+            "seed": self.seed,
+            "code of the attacks": _code_sum(),
+        }
+
+    def measure(self, held: Held, cells: Cells) -> Part:
+        """Every cell that is not yet there, and what all come to."""
+        held.model.checkpoint.classifier.requires_grad_(False)
+        found = tuple(self._all(held, cells))
+        return part_of(found, self.budget, held, self.seed)
+
+    def _all(self, held: Held, cells: Cells) -> Iterator[AttackCell]:
+        plan = list(self._plan(held))
+        passes = sum(attack.passes for _, attack, _ in plan)
+        say(
+            f"attacks: {len(plan)} on up to {self.budget.images} images, "
+            f"{passes * self.budget.images:,} passes of an image in all"
+        )
+        with Progress(self.name, passes * self.budget.images, unit="passes") as progress:
+            for source, attack, work in plan:
+                file = f"{source} {attack.name}".replace(" ", "-").replace(",", "")
+                kept = cells.read(file)
+                cell = _read(kept, cells, file) if kept is not None else work()
+                if kept is None:
+                    cells.write(file, cell.to_json())
+                progress.advance(attack.passes * self.budget.images, last=f"{source} {attack.name}")
+                yield cell
+
+    def _plan(self, held: Held) -> Iterator[Work]:
+        classifier = held.model.checkpoint.classifier
+        calibration = held.model.calibration
+        target = Target(ServedGate(classifier, calibration), SmoothGate(classifier, calibration))
+        victims = chosen(held, self.budget.images, self.seed)
+        strangers = noise(target.served, victims, self.seed)
+        for attack in self.budget.attacks:
+            whom = strangers if attack.kind == STRANGERS else victims
+            yield "model", attack, _model_work(target, whom, attack, self.seed)
+        for baseline in held.baselines:
+            if isinstance(baseline.classifier, ResNetClassifier):
+                attacked = AttackedBaseline(baseline.classifier.requires_grad_(False))
+                theirs = _right(attacked, victims)
+                for attack in self.budget.attacks:
+                    if attack.kind == PLAIN or (attack.kind == TARGETED and not attack.detection):
+                        yield (
+                            baseline.name,
+                            attack,
+                            _baseline_work(baseline.name, attacked, theirs, attack, self.seed),
+                        )
+
+
+def chosen(held: Held, count: int, seed: int) -> Victims:
+    """``count`` of the known images that are classified rightly and let in, drawn."""
+    labels, decided = held.known.images.labels, held.known.judged.decisions
+    good = (labels != UNLABELLED) & (decided.class_index == labels) & ~decided.rejected
+    index = np.random.default_rng(seed).permutation(np.flatnonzero(good))[:count]
+    return _victims(held, np.sort(index))
+
+
+def noise(served: ServedGate, like: Victims, seed: int) -> Victims:
+    """As many images of uniform noise, which have no class."""
+    random = np.random.default_rng(seed)
+    images = random.integers(0, 256, like.images.shape, dtype=np.uint8)
+    labels = np.full(len(images), UNLABELLED, dtype=np.int64)
+    return Victims(images=images, labels=labels, score=served(images).score)
+
+
+def _victims(held: Held, index: IntArray) -> Victims:
+    return Victims(
+        images=held.known.images.pixels[index],
+        labels=held.known.images.labels[index],
+        score=held.known.judged.scores[GATE][index],
+    )
+
+
+def _right(baseline: AttackedBaseline, victims: Victims) -> Victims:
+    with torch.no_grad():
+        predicted = baseline.look(victims.x)[0].argmax(1).numpy()
+    index = np.flatnonzero(predicted == victims.labels)
+    return Victims(
+        images=victims.images[index], labels=victims.labels[index], score=victims.score[index]
+    )
+
+
+def _model_work(
+    target: Target, victims: Victims, attack: Attack, seed: int
+) -> Callable[[], AttackCell]:
+    return lambda: attack_model(target, victims, attack, seed)
+
+
+def _baseline_work(
+    name: str, attacked: AttackedBaseline, victims: Victims, attack: Attack, seed: int
+) -> Callable[[], AttackCell]:
+    return lambda: attack_baseline(name, attacked, victims, attack, seed)
+
+
+def _read(content: dict[str, Any], cells: Cells, file: str) -> AttackCell:
+    try:
+        return AttackCell.from_json(content)
+    except ValueError as error:
+        raise DataError(f"{cells.folder}/{file}.json: {error}") from error
+
+
+def _code_sum() -> str:
+    """The SHA-256, shortened, of the files that say what an attack is."""
+    files = sorted(Path(str(the_attacks.__file__)).parent.glob("*.py"))
+    return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()[:16]

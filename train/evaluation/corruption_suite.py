@@ -1,0 +1,110 @@
+"""The suite ``corruptions``: 15 corruptions at 5 severities of the known images.
+
+Cells are kept one by one, so a run that was stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from train import corruptions
+from train.corruptions.parameters import SEVERITIES
+from train.data import DataError
+from train.evaluation import corruptions as the_fifteen
+from train.evaluation.cells import Cells
+from train.evaluation.corruption_cells import (
+    CLEAN,
+    STORED,
+    Cell,
+    Storage,
+    cell_of,
+    corrupted,
+    measure_cell,
+)
+from train.evaluation.corruption_story import part_of
+from train.evaluation.corruption_summary import summed_up
+from train.evaluation.corruptions import CORRUPTIONS
+from train.evaluation.measure import Held
+from train.evaluation.part import Part
+from train.images import UNLABELLED
+from train.progress import Progress
+
+#: Draws the noise, snow and frost of all images.
+SEED = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorruptionSuite:
+    """Which corruptions, how strong; ``seed`` and an image's number are all the chance there is."""
+
+    corruptions: tuple[str, ...] = tuple(CORRUPTIONS)
+    severities: tuple[int, ...] = SEVERITIES
+    seed: int = SEED
+    name: ClassVar[str] = "corruptions"
+
+    def record(self, held: Held) -> dict[str, Any]:
+        """What its cells follow from beside the model and its rows.
+
+        Raises ``DataError`` for known images of which some have no class.
+        """
+        unlabelled = int((held.known.images.labels == UNLABELLED).sum())
+        if unlabelled:
+            raise DataError(
+                f"--suite {self.name}: {unlabelled:,} of the {len(held.known.images):,} rows of "
+                f"{held.source.spec} have no label, expected all to have one: give rows with labels"
+            )
+        return {
+            "corruptions": list(self.corruptions),
+            "severities": list(self.severities),
+            "seed": self.seed,
+            "storage": Storage.of(held.source).note,
+            "code of the corruptions": code_sum(),
+        }
+
+    def measure(self, held: Held, cells: Cells) -> Part:
+        """Every cell that is not yet there, and what all come to."""
+        storage = Storage.of(held.source)
+        clean = cell_of(held, CLEAN, 0, held.known.judged, held.logits)
+        found = {(cell.corruption, cell.severity): cell for cell in self._all(held, storage, cells)}
+        control = found.pop((STORED, 0), None)
+        summary = summed_up(held, tuple(found.values()), clean, control, storage.note, self.seed)
+        return part_of(summary, held, storage)
+
+    def _all(self, held: Held, storage: Storage, cells: Cells) -> Iterator[Cell]:
+        plan = [(name, severity) for name in self.corruptions for severity in self.severities]
+        if storage.encoding is not None:
+            plan.insert(0, (STORED, 0))
+        there = {key: _kept(cells, *key) for key in plan}
+        count = len(held.known.images)
+        done = count * sum(cell is not None for cell in there.values())
+        with Progress(self.name, count * len(plan), initial=done) as progress:
+            for (name, severity), kept in there.items():
+                if kept is None:
+                    pixels = corrupted(held, storage, name, severity, self.seed)
+                    made = measure_cell(held, name, severity, pixels)
+                    cells.write(_file(name, severity), made.to_json())
+                    progress.advance(count, last=f"{name} {severity}")
+                yield kept or made
+
+
+def code_sum() -> str:
+    """The SHA-256, shortened, of the files that say what a corruption is."""
+    folder = Path(str(corruptions.__file__)).parent
+    files = [*sorted(folder.glob("*.py")), Path(str(the_fifteen.__file__))]
+    return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()[:16]
+
+
+def _kept(cells: Cells, name: str, severity: int) -> Cell | None:
+    content = cells.read(_file(name, severity))
+    try:
+        return None if content is None else Cell.from_json(content)
+    except ValueError as error:
+        raise DataError(f"{cells.folder}/{_file(name, severity)}.json: {error}") from error
+
+
+def _file(name: str, severity: int) -> str:
+    return f"{name.replace(' ', '-')}-{severity}"
