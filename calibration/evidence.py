@@ -95,4 +95,5 @@ def _sorted(
         for i, name in enumerate(calibration.combined.names)
     ]
     weights = np.where(np.isnan(contributions), np.abs(normal), contributions)
+    weights = np.where(np.isnan(normal), np.inf, weights)  # what is no number is the cause itself
     return tuple(found[i] for i in np.argsort(-weights, kind="stable"))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -37,12 +38,16 @@ class ClassMeans(nn.Module, ABC):
         """mu_i . mu_j (K, K)."""
 
     @abstractmethod
-    def by_place(self, field: Tensor, pool: DctPool) -> tuple[Tensor, Tensor]:
-        """What each place of the last resolution adds to ``inner`` and to ``square_norm``.
+    def inner_by_place(self, field: Tensor, pool: DctPool) -> Tensor:
+        """What each place of the last resolution adds to ``inner``: (B, K, H, W).
 
-        ``field`` (B, C, H, W) is ``pool.inverse`` of latent codes. (B, K, H, W) and (K, H, W); the
-        transform is orthonormal, so their sums over space are the two.
+        ``field`` (B, C, H, W) is ``pool.inverse`` of latent codes; the transform is orthonormal, so
+        the sum over space is ``inner``.
         """
+
+    @abstractmethod
+    def square_norm_by_place(self, pool: DctPool) -> Tensor:
+        """The same of ``square_norm``: (K, H, W)."""
 
 
 class FullMeans(ClassMeans):
@@ -65,11 +70,13 @@ class FullMeans(ClassMeans):
         with full_precision(self.weight):
             return self.weight @ self.weight.T
 
-    def by_place(self, field: Tensor, pool: DctPool) -> tuple[Tensor, Tensor]:
+    def inner_by_place(self, field: Tensor, pool: DctPool) -> Tensor:
         means = pool.inverse(self.weight)[0]
         with full_precision(field):
-            inner = torch.einsum("bchw,kchw->bkhw", field, means)
-        return inner, means.square().sum(1)
+            return torch.einsum("bchw,kchw->bkhw", field, means)
+
+    def square_norm_by_place(self, pool: DctPool) -> Tensor:
+        return pool.inverse(self.weight)[0].square().sum(1)
 
 
 class LowRankMeans(ClassMeans):
@@ -89,7 +96,7 @@ class LowRankMeans(ClassMeans):
         generator = torch.Generator().manual_seed(config.seed)
         directions = torch.randn(rank, rest, generator=generator) / math.sqrt(max(rest, 1))
         self.basis = nn.Parameter(directions.to(torch.get_default_dtype()))
-        self._known: tuple[object, Tensor] | None = None
+        self._known: dict[str, tuple[object, Tensor]] = {}
 
     def inner(self, z: Tensor) -> Tensor:
         channels = self.pooled.shape[1]
@@ -97,18 +104,25 @@ class LowRankMeans(ClassMeans):
         return z[:, :channels] @ self.pooled.T + low_rank
 
     def square_norm(self) -> Tensor:
+        return self._remembered("square norm", self._square_norm)
+
+    def _remembered(self, name: str, compute: Callable[[], Tensor]) -> Tensor:
+        """What depends on the weights alone, computed anew when they have changed.
+
+        It costs a third of an ImageNet image's forward pass and more. Torch counts a tensor's
+        versions, but for what fused optimisers do.
+        """
         known = not (torch.is_grad_enabled() or torch.compiler.is_compiling())
         if not known or any(p.is_inference() for p in self.parameters()):
-            return self._square_norm()
-        # the Gram matrix costs a third of an ImageNet image's forward pass, and changes only with
-        # the weights: torch counts a tensor's versions, but for what fused optimisers do
+            return compute()
         key = [(p.data_ptr(), p._version, p.dtype) for p in self.parameters()]
-        if self._known is None or self._known[0] != key:
-            self._known = (key, self._square_norm())
-        return self._known[1]
+        found = self._known.get(name)
+        if found is None or found[0] != key:
+            found = self._known[name] = (key, compute())
+        return found[1]
 
     def train(self, mode: bool = True) -> LowRankMeans:
-        self._known = None  # an optimiser may have been at work
+        self._known = {}  # an optimiser may have been at work
         return super().train(mode)
 
     def _square_norm(self) -> Tensor:
@@ -125,20 +139,30 @@ class LowRankMeans(ClassMeans):
             low_rank = self.coordinates @ (self.basis @ self.basis.T) @ self.coordinates.T
             return self.pooled @ self.pooled.T + low_rank
 
-    def by_place(self, field: Tensor, pool: DctPool) -> tuple[Tensor, Tensor]:
-        _, height, width = pool.shape
-        # a mean over space is the same at all places; the other entries are those of the basis
-        constant = self.pooled / math.sqrt(height * width)
-        basis = pool.inverse(nn.functional.pad(self.basis, (constant.shape[1], 0)))[0]
+    def inner_by_place(self, field: Tensor, pool: DctPool) -> Tensor:
+        constant, basis = self._in_space(pool)
         with full_precision(field):
             along = torch.einsum("bchw,rchw->brhw", field, basis)
             low_rank = torch.einsum("kr,brhw->bkhw", self.coordinates, along)
-            inner = torch.einsum("kc,bchw->bkhw", constant, field) + low_rank
+            return torch.einsum("kc,bchw->bkhw", constant, field) + low_rank
+
+    def square_norm_by_place(self, pool: DctPool) -> Tensor:
+        return self._remembered("by place", lambda: self._square_norm_by_place(pool))
+
+    def _square_norm_by_place(self, pool: DctPool) -> Tensor:
+        constant, basis = self._in_space(pool)
+        with full_precision(basis):
             gram = torch.einsum("rchw,schw->hwrs", basis, basis)
             squares = torch.einsum("kr,hwrs,ks->khw", self.coordinates, gram, self.coordinates)
             crossed = torch.einsum("kc,rchw->hwkr", constant, basis)
             cross = torch.einsum("kr,hwkr->khw", self.coordinates, crossed)
-        return inner, constant.square().sum(1)[:, None, None] + 2 * cross + squares
+        return constant.square().sum(1)[:, None, None] + 2 * cross + squares
+
+    def _in_space(self, pool: DctPool) -> tuple[Tensor, Tensor]:
+        """The pooled part (K, C), which is the same at all places, and the basis (R, C, H, W)."""
+        _, height, width = pool.shape
+        constant = self.pooled / math.sqrt(height * width)
+        return constant, pool.inverse(nn.functional.pad(self.basis, (constant.shape[1], 0)))[0]
 
 
 def build_class_means(config: FlowConfig) -> ClassMeans:

@@ -21,6 +21,9 @@ CLASSES = 5
 #: Share of a class's mass that its circle holds.
 MASS = 0.9
 
+#: What is shorter, beside the longest of the directions, is rounding.
+_NOTHING = 1e-9
+
 #: Square root of the ``MASS`` quantile of chi-square with 1 to 4 degrees of freedom: a class is a
 #: unit Gaussian in the span, too. Both coordinates move at most as far as a point does, so about a
 #: mean off the line the circle holds ``MASS`` at least, about one on it exactly.
@@ -80,7 +83,10 @@ def _placed(z: Tensor, means: Tensor) -> tuple[Tensor, Tensor]:
 def _axes(directions: Tensor) -> Tensor:
     """Orthonormal (D, n) that span the directions (n, D), the first along the first of them."""
     axes, weights = torch.linalg.qr(directions.T)
-    turned: Tensor = axes * torch.where(weights.diagonal() < 0, -1.0, 1.0).to(axes)
+    lengths = weights.diagonal()
+    # a direction that those before it span already has no axis of its own
+    own = lengths.abs() > _NOTHING * directions.norm(dim=1).amax() if len(lengths) else lengths
+    turned: Tensor = axes * torch.where(lengths < 0, -1.0, 1.0).to(axes) * own
     return turned
 
 

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from model.classifier import ClassifierOutput, GenerativeClassifier
 from model.decision_plane import DecisionPlane, decision_plane
-from model.heatmaps import posterior_heatmaps
+from model.heatmaps import Scaling, class_evidence, pool_of, posterior_heatmaps
+from model.precision import full_convolutions
 from model.quantize import bin_centres
 from model.salience import energy, salience
 
@@ -42,23 +43,30 @@ def explain(
     images: Tensor,
     *,
     temperature: float = 1.0,
+    scaling: Scaling | None = None,
     contrast: float = 1.0,
 ) -> Explanation:
     """Of uint8 images (B, C, H, W), at their bin centres, in the precision of the weights.
 
-    ``temperature`` and ``contrast`` are those of ``posterior_heatmaps``.
+    ``temperature``, ``scaling`` and ``contrast`` are those of ``posterior_heatmaps``; the others
+    are of the network's own logits.
     """
     x = bin_centres(images, classifier.config.levels).to(classifier.log_prior.dtype)
-    # TF32 would move log_prob by whole nats between a GPU and the CPU it was calibrated on
-    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+    with full_convolutions():
         z, ladj = classifier.flow.by_place(x)
         output = classifier.of_latent(z, ladj.sum((1, 2)))
+        field = pool_of(classifier).inverse(z)[0]
+        evidence = class_evidence(field, classifier)
         return Explanation(
             output=output,
             heatmaps=posterior_heatmaps(
-                output, classifier, temperature=temperature, contrast=contrast
+                output.logits,
+                evidence,
+                temperature=temperature,
+                scaling=scaling,
+                contrast=contrast,
             ),
-            salience=salience(output, ladj, classifier),
-            energy=energy(output, classifier),
+            salience=salience(field, output.logits, evidence, ladj),
+            energy=energy(field, output.logits.argmax(1), classifier),
             plane=decision_plane(output, classifier),
         )

@@ -16,49 +16,78 @@ expects on average, negative ones against it. Means of low rank are never materi
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 from torch import Tensor
 
-from model.classifier import ClassifierOutput, GenerativeClassifier
+from model.classifier import GenerativeClassifier
 from model.transforms import DctPool
 
 
+@dataclass(frozen=True, kw_only=True)
+class Scaling:
+    """Vector scaling of tempered log posteriors: ``weights`` and ``offsets`` (K,), see
+    ``calibration.vector_scaling``."""
+
+    weights: Tensor
+    offsets: Tensor
+
+
 def posterior_heatmaps(
-    output: ClassifierOutput,
-    classifier: GenerativeClassifier,
+    logits: Tensor,
+    evidence: Tensor,
     *,
     temperature: float = 1.0,
+    scaling: Scaling | None = None,
     contrast: float = 1.0,
 ) -> Tensor:
     """Q (B, K, H, W) in nats, float64, at the last resolution; its sum over space is log q(y | x).
 
-    ``temperature``: that of the posterior, 1 for the model's own; q is then
-    softmax(logits / temperature). ``contrast`` > 0: how sharply the average that a class is held
-    against follows the posterior; 1 as above, towards 0 all classes count alike, above 1 the most
-    probable ones alone. It moves evidence between places and leaves the sums. Raises ``ValueError``
-    for numbers that are not above 0.
+    ``logits`` (B, K) and ``evidence`` (B, K, H, W) of ``class_evidence``. ``temperature`` and
+    ``scaling``: those of the posterior, 1 and None for the model's own; q is then
+    softmax(w log softmax(logits / T) + b), without the floor of ``calibration.vector_scaling``.
+    ``contrast`` > 0: how sharply the average that a class
+    is held against follows the posterior; 1 as above, towards 0 all classes count alike, above 1
+    the most probable ones alone. It moves evidence between places and leaves the sums. Raises
+    ``ValueError`` for numbers that are not above 0.
     """
     _check(temperature=temperature, contrast=contrast)
     # in float64: the map of a sure class is a small difference of numbers that are nearly equal
-    evidence = class_evidence(output, classifier).double() / temperature
-    logits = output.logits.double() / temperature
+    logits, evidence = logits.double() / temperature, evidence.double() / temperature
+    if scaling is not None:
+        logits, evidence = _scaled(logits, _against_average(logits, evidence, 1.0), scaling)
+    return _against_average(logits, evidence, contrast)
+
+
+def class_evidence(field: Tensor, classifier: GenerativeClassifier) -> Tensor:
+    """a (B, K, H, W) in nats: what each place adds to each logit.
+
+    ``field`` (B, C, H, W): the latent code brought back into space by the flow's last transform.
+    """
+    pool, means = pool_of(classifier), classifier.class_means
+    inner, square_norm = means.inner_by_place(field, pool), means.square_norm_by_place(pool)
+    prior = classifier.log_prior[:, None, None] / _places(field)
+    return inner - 0.5 * square_norm + prior
+
+
+def _against_average(logits: Tensor, evidence: Tensor, contrast: float) -> Tensor:
     weights = (contrast * logits).softmax(1)
     average = (weights[:, :, None, None] * evidence).sum(1, keepdim=True)
     # what the sum still lacks of the log posterior; at contrast 1 it is -H(r) for every class
     lacking = (weights * logits).sum(1) - logits.logsumexp(1)
-    places = evidence.shape[2] * evidence.shape[3]
-    return evidence - average + lacking[:, None, None, None] / places
+    return evidence - average + lacking[:, None, None, None] / _places(evidence)
 
 
-def class_evidence(output: ClassifierOutput, classifier: GenerativeClassifier) -> Tensor:
-    """a (B, K, H, W) in nats: what each place adds to each logit."""
-    pool = pool_of(classifier)
-    field = pool.inverse(output.z)[0]
-    inner, square_norm = classifier.class_means.by_place(field, pool)
-    places = field.shape[2] * field.shape[3]
-    prior = classifier.log_prior[:, None, None] / places
-    evidence: Tensor = inner - 0.5 * square_norm + prior
-    return evidence
+def _scaled(logits: Tensor, heatmaps: Tensor, scaling: Scaling) -> tuple[Tensor, Tensor]:
+    """Both after vector scaling, which acts on the log posterior that ``heatmaps`` sum to."""
+    weights, offsets = scaling.weights.double(), scaling.offsets.double()
+    spread = offsets[:, None, None] / _places(heatmaps)
+    evidence = weights[:, None, None] * heatmaps + spread
+    return weights * logits.log_softmax(1) + offsets, evidence
+
+
+def _places(maps: Tensor) -> int:
+    return maps.shape[2] * maps.shape[3]
 
 
 def pool_of(classifier: GenerativeClassifier) -> DctPool:

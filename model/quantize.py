@@ -30,10 +30,14 @@ def dequantize(images: Tensor, levels: int, noise: Tensor) -> Tensor:
     return (to_levels(images, levels).float() + noise) / levels
 
 
-def as_pixels(x: Tensor) -> npt.NDArray[np.uint8]:
-    """Pixels (..., H, W) in [0, 1], as the model inverts to them, as 8-bit ones to be looked at.
+def as_input(x: Tensor, levels: int) -> npt.NDArray[np.uint8]:
+    """Pixels (..., H, W) in [0, 1], as a flow inverts to them, as the 8-bit ones of their levels.
 
-    What lies outside is clamped: the model may put mass where no image is.
+    The centre of a bin comes back as its level, unlike by rounding. What lies outside is clamped:
+    the model may put mass where no image is.
     """
-    pixels: npt.NDArray[np.uint8] = (x.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
+    level = (x.double().nan_to_num(0) * levels).floor().clamp(0, levels - 1)
+    pixels: npt.NDArray[np.uint8] = (
+        (level * 255 / (levels - 1)).round().to(torch.uint8).cpu().numpy()
+    )
     return pixels

@@ -14,33 +14,32 @@ import math
 
 from torch import Tensor
 
-from model.classifier import ClassifierOutput, GenerativeClassifier
-from model.heatmaps import class_evidence, pool_of
+from model.classifier import GenerativeClassifier
+from model.heatmaps import pool_of
 
 
-def salience(
-    output: ClassifierOutput, ladj_by_place: Tensor, classifier: GenerativeClassifier
-) -> Tensor:
+def salience(field: Tensor, logits: Tensor, evidence: Tensor, ladj_by_place: Tensor) -> Tensor:
     """(B, H, W) in nats, float64, at the last resolution; its sum over space is log q(x).
 
-    ``ladj_by_place`` (B, H, W) is that of ``classifier.flow.by_place`` for the same images.
+    ``field`` (B, C, H, W): the latent code brought back into space; ``logits`` (B, K);
+    ``evidence`` (B, K, H, W): of ``model.heatmaps``; ``ladj_by_place`` (B, H, W): of
+    ``classifier.flow.by_place`` for the same images.
     """
-    field = pool_of(classifier).inverse(output.z)[0].double()
     channels, height, width = field.shape[1:]
-    logits = output.logits.double()
+    logits, evidence = logits.double(), evidence.double()
     posterior = logits.softmax(1)
-    evidence = class_evidence(output, classifier).double()
     mixture = (posterior[:, :, None, None] * evidence).sum(1)
     entropy = logits.logsumexp(1) - (posterior * logits).sum(1)
     spread = (entropy / (height * width))[:, None, None]
-    gaussian = 0.5 * field.square().sum(1) + 0.5 * channels * math.log(2 * math.pi)
+    gaussian = 0.5 * field.double().square().sum(1) + 0.5 * channels * math.log(2 * math.pi)
     return mixture + spread - gaussian + ladj_by_place
 
 
-def energy(output: ClassifierOutput, classifier: GenerativeClassifier) -> Tensor:
+def energy(field: Tensor, predicted: Tensor, classifier: GenerativeClassifier) -> Tensor:
     """(B, H, W): mean square of the latent code about its predicted class's mean, by place.
 
-    1 under the model; higher = farther from what the class looks like there.
+    ``predicted`` (B,): class indices. 1 under the model; higher = farther from what the class looks
+    like there.
     """
-    centred = output.z - classifier.class_means.of(output.logits.argmax(1))
-    return pool_of(classifier).inverse(centred)[0].square().mean(1)
+    means = pool_of(classifier).inverse(classifier.class_means.of(predicted))[0]
+    return (field - means).square().mean(1)

@@ -12,6 +12,7 @@ import torch
 from model.classifier import GenerativeClassifier
 from model.image import UInt8Array
 from model.input_statistics import input_statistics
+from model.precision import full_convolutions
 from model.quantize import bin_centres
 from model.statistics import DEFAULT_RESOLUTION, RESOLUTION, statistics
 
@@ -46,8 +47,7 @@ def score(classifier: GenerativeClassifier, images: UInt8Array) -> Scores:
     if images.dtype != np.uint8 or images.shape[1:] != expected:
         raise ValueError(f"pixels of {images.dtype} {images.shape[1:]}: expected uint8 {expected}")
     device = classifier.device
-    # TF32 would move log_prob by whole nats between a GPU and the CPU it was calibrated on
-    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+    with full_convolutions():  # a GPU must find what the CPU found that it was calibrated on
         output = classifier.classify(torch.from_numpy(images).to(device), traced=True)
         names, values = statistics(output, classifier)
         of_flow = torch.cat([output.log_prob[:, None], values], dim=1).cpu().numpy()
@@ -69,7 +69,7 @@ def round_trip_errors(classifier: GenerativeClassifier, images: UInt8Array) -> F
     how far its density can be trusted as one.
     """
     flow, levels = classifier.flow, classifier.config.levels
-    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+    with full_convolutions():
         x = bin_centres(torch.from_numpy(images).to(classifier.device), levels)
         errors = (flow.inverse(flow(x)[0])[0] - x).abs().flatten(1).amax(1)
     return errors.double().cpu().numpy()

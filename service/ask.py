@@ -15,13 +15,30 @@ if TYPE_CHECKING:  # torch comes with it, and proxies need not load that
     from service.explainer import Explained
 
 
+#: Contrasts of heatmaps: all classes count alike below, the most probable alone above.
+MIN_CONTRAST, MAX_CONTRAST = 1e-3, 1e3
+#: Classes whose heatmaps one answer of our own face shows unless asked otherwise, and at most.
+HEATMAPS, MAX_HEATMAPS = 5, 100
+
+
 @dataclass(frozen=True, kw_only=True)
 class Wish:
     """An explanation that is wished for: how sharply heatmaps tell classes apart, see
-    ``model.heatmaps``, and of how many classes they are shown (None: as many as usual)."""
+    ``model.heatmaps``, of how many classes they are shown (None: all), and of how many of these as
+    a picture, too."""
 
     contrast: float = 1.0
     heatmaps: int | None = None
+    png: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """Images that a model is to draw: which model, how many, from which seed."""
+
+    model: str
+    count: int
+    seed: int
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from model.image import ImageTooLargeError, UInt8Array, checked_pixels, decode_all
-from service.ask import Ask, Reply, Wish
+from service.ask import MAX_CONTRAST, MAX_HEATMAPS, MIN_CONTRAST, Ask, Reply, Sample, Wish
 from service.errors import (
     OK,
     BadParameterError,
@@ -30,6 +30,7 @@ from service.errors import (
     Fault,
     OverloadedError,
     SlowBodyError,
+    TooManyExplanationsError,
     TooManyImagesError,
     fault_of,
 )
@@ -56,10 +57,10 @@ MAX_ID_LENGTH = 256
 #: Requests for explanations on hand at once, and images that one may have: each costs several
 #: forward passes and a large answer.
 EXPLAINING, MAX_EXPLAINED = 8, 16
-#: Classes whose heatmaps one answer shows.
-MAX_HEATMAPS = 100
-#: Contrasts of heatmaps: all classes count alike below, the most probable alone above.
-MIN_CONTRAST, MAX_CONTRAST = 1e-3, 1e3
+#: Numbers of heatmaps in one answer, of all images, classes and places.
+MAX_HEATMAP_VALUES = 250_000
+#: Requests for drawings on hand at once; each may be of many images.
+DRAWING = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,8 +85,10 @@ class Engine:
         self._shadows = Shadows(models, recorder.tally)
         self._reading = Places(READERS * limits.max_waiting)
         self._classifying = Places(limits.max_waiting)
-        self._aside = Places(EXPLAINING)
+        self._explaining = Places(EXPLAINING, TooManyExplanationsError)
+        self._drawing = Places(DRAWING, TooManyExplanationsError)
         self._decoders = ThreadPoolExecutor(2, thread_name_prefix="decode")
+        self._renderer = ThreadPoolExecutor(1, thread_name_prefix="render")
 
     async def answer(
         self,
@@ -106,7 +109,7 @@ class Engine:
             with self._classifying.place():
                 reply = await self._reply(ask, trace)
                 with trace.stage("render"):
-                    answer = render(ask, reply)
+                    answer = await self._rendered(ask, reply, render)
             trace.code = OK
             return answer
         except Exception as error:
@@ -115,6 +118,14 @@ class Engine:
             raise fault from error
         finally:
             self._recorder.record(trace, ask)
+
+    async def _rendered(
+        self, ask: Ask, reply: Reply, render: Callable[[Ask, Reply], Answer]
+    ) -> Answer:
+        """Explanations are large: pictures and numbers take longer than others may wait."""
+        if ask.explain is None:
+            return render(ask, reply)
+        return await asyncio.get_running_loop().run_in_executor(self._renderer, render, ask, reply)
 
     def refuse(self, protocol: str, error: Exception, request_id: str) -> Fault:
         """Count and log a request that is turned away at the door; what to answer it with."""
@@ -156,7 +167,8 @@ class Engine:
         """Beside the batches; its verdicts are no decisions to be counted: who asks why has
         mostly been told what, or tries things out."""
         trace.counted = False
-        with self._aside.place():
+        _check_size(wish, len(ask.images), model)
+        with self._explaining.place():
             images = await self._images(ask, model, trace, deadline)
             with trace.stage("forward"):
                 found = await model.explain(images, ask.alpha, wish.contrast, deadline)
@@ -169,11 +181,26 @@ class Engine:
             explanations=found,
         )
 
-    async def draw(self, name: str, count: int, seed: int) -> tuple[ServedModel, Sequence[Drawn]]:
-        """Images that a model draws itself; raises ``UnknownModelError``, ``OverloadedError``."""
-        model = self.models.find(name)
-        with self._aside.place():
-            return model, await model.draw(count, seed)
+    async def draw(
+        self, read: Callable[[], Sample], request_id: str
+    ) -> tuple[ServedModel, Sequence[Drawn]]:
+        """Images that a model draws itself; raises nothing but ``Fault``."""
+        began = time.monotonic()
+        trace = Trace(protocol="http", id=request_id or uuid.uuid4().hex, counted=False)
+        try:
+            wanted = read()
+            model = self.models.find(wanted.model)
+            with self._drawing.place():
+                deadline = began + self.limits.queue_timeout_s
+                found = await model.draw(wanted.count, wanted.seed, deadline)
+            trace.code = OK
+            return model, found
+        except Exception as error:
+            fault = fault_of(error)
+            trace.code = fault.status.code
+            raise fault from error
+        finally:
+            self._recorder.record(trace, None)
 
     def _deadline(self, ask: Ask, began: float) -> float:
         """When the answer is too late: as the caller says, and never later than the service's."""
@@ -224,6 +251,18 @@ class Engine:
         return decode_all(images, model.spec, self.limits.max_pixels)
 
 
+def _check_size(wish: Wish, images: int, model: ServedModel) -> None:
+    """Of the answer, before it is computed."""
+    height, width = model.places
+    classes = min(wish.heatmaps or len(model.labels), len(model.labels))
+    values = images * classes * height * width
+    if values > MAX_HEATMAP_VALUES:
+        raise BadParameterError(
+            f"{images} images, {classes} classes and {height} x {width} places make {values:,} "
+            f"numbers: expected at most {MAX_HEATMAP_VALUES:,}; ask for fewer"
+        )
+
+
 def _check_wish(wish: Wish, images: int) -> None:
     if images > MAX_EXPLAINED:
         raise TooManyImagesError(images, MAX_EXPLAINED)
@@ -232,25 +271,27 @@ def _check_wish(wish: Wish, images: int) -> None:
             f"contrast is {wish.contrast:g}: expected a number from {MIN_CONTRAST:g} to "
             f"{MAX_CONTRAST:g}"
         )
-    if wish.heatmaps is not None and not 1 <= wish.heatmaps <= MAX_HEATMAPS:
-        shown = str(wish.heatmaps)[:40]
-        raise BadParameterError(
-            f"heatmaps is {shown}: expected an integer from 1 to {MAX_HEATMAPS}"
-        )
+    for name, found, least in (("heatmaps", wish.heatmaps, 1), ("png", wish.png, 0)):
+        if found is not None and not least <= found <= MAX_HEATMAPS:
+            shown = str(found)[:40]
+            raise BadParameterError(
+                f"{name} is {shown}: expected an integer from {least} to {MAX_HEATMAPS}"
+            )
 
 
 class Places:
-    """So many at once; the next one is refused."""
+    """So many at once; the next one is refused by ``error``."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, error: type[OverloadedError] = OverloadedError) -> None:
         self._count = count
+        self._error = error
         self._taken = 0
 
     @contextlib.contextmanager
     def place(self) -> Iterator[None]:
-        """Raises ``OverloadedError`` where none is free."""
+        """Raises the error where none is free."""
         if self._taken >= self._count:
-            raise OverloadedError
+            raise self._error
         self._taken += 1
         try:
             yield

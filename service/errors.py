@@ -141,6 +141,15 @@ class OverloadedError(ServiceError):
         super().__init__("the service is overloaded: too many requests are waiting; try again")
 
 
+class TooManyExplanationsError(OverloadedError):
+    """More explanations than are made at once; classification goes on."""
+
+    def __init__(self) -> None:
+        ServiceError.__init__(
+            self, "too many explanations are being made: classification goes on; try again"
+        )
+
+
 class NotReadyError(ServiceError):
     """The part that should answer is still starting or has gone."""
 

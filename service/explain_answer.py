@@ -10,13 +10,10 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.answer import ClassifyResponse, ModelName, answer
-from service.ask import Ask, Reply
+from service.ask import Ask, Reply, Wish
 from service.drawing import Drawn
 from service.explainer import Explained, Plane
 from service.heatmap_png import heatmap_png, image_png
-
-#: Classes with a heatmap unless the request says otherwise.
-HEATMAPS = 5
 
 Grid = list[list[float | None]]
 
@@ -39,9 +36,9 @@ class Heatmap(_Part):
     label: str
     log_posterior: float | None = Field(description="nats; the sum of `values`")
     values: Grid = Field(description="rows of the last resolution, nats")
-    png: str = Field(
+    png: str | None = Field(
         description="base64 of a PNG: over the grey image, orange for and blue against the class, "
-        "all classes on one scale"
+        "all classes on one scale; null beyond those that were asked for"
     )
 
 
@@ -81,7 +78,9 @@ class DecisionPlane(_Part):
     boundary: float | None = Field(
         description="the x at which the two first classes are equally probable"
     )
-    radius: float = Field(description="of the circle about a mean that holds 90% of the class")
+    radius: float = Field(
+        description="of the circle about a mean that holds at least 90% of the class"
+    )
 
 
 class StatisticEvidence(_Part):
@@ -144,7 +143,7 @@ class SamplesResponse(_Part):
 def explanation(ask: Ask, reply: Reply) -> ExplainResponse:
     """The one image's answer."""
     (found,) = reply.explanations
-    wanted = ask.explain.heatmaps if ask.explain else None
+    wish = ask.explain or Wish()
     return ExplainResponse(
         verdict=answer(found.verdict, reply.labels, reply.model, reply.id, ask.top_k),
         image=SeenImage(
@@ -152,7 +151,7 @@ def explanation(ask: Ask, reply: Reply) -> ExplainResponse:
             height=found.pixels.shape[1],
             width=found.pixels.shape[2],
         ),
-        heatmaps=_heatmaps(found, reply.labels, wanted or HEATMAPS),
+        heatmaps=_heatmaps(found, reply.labels, wish),
         salience=Salience(log_prob=_finite(found.verdict.log_prob), values=_grid(found.salience)),
         energy=Energy(values=_grid(found.energy)),
         decision_plane=_plane(found.plane, reply.labels),
@@ -169,9 +168,10 @@ def samples(model: ModelName, drawn: list[Drawn]) -> SamplesResponse:
     )
 
 
-def _heatmaps(found: Explained, labels: tuple[str, ...], count: int) -> list[Heatmap]:
+def _heatmaps(found: Explained, labels: tuple[str, ...], wish: Wish) -> list[Heatmap]:
     posterior = found.verdict.posterior
-    order = sorted(range(len(labels)), key=lambda k: (-posterior[k], k))[:count]
+    order = sorted(range(len(labels)), key=lambda k: (-posterior[k], k))
+    order = order[: wish.heatmaps]
     values = found.heatmaps[order]
     scale = float(np.nan_to_num(np.abs(values)).max()) or 1.0
     return [
@@ -179,9 +179,11 @@ def _heatmaps(found: Explained, labels: tuple[str, ...], count: int) -> list[Hea
             label=labels[k],
             log_posterior=_finite(float(found.heatmaps[k].sum())),
             values=_grid(found.heatmaps[k]),
-            png=_text(heatmap_png(found.pixels, np.nan_to_num(found.heatmaps[k]), scale)),
+            png=_text(heatmap_png(found.pixels, np.nan_to_num(found.heatmaps[k]), scale))
+            if place < wish.png
+            else None,
         )
-        for k in order
+        for place, k in enumerate(order)
     ]
 
 

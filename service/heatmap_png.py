@@ -16,8 +16,9 @@ from model.image import UInt8Array
 
 #: The shorter side at least, pixels: small images are shown enlarged.
 SIDE = 224
-#: Colours of evidence for and against, of the Okabe-Ito palette.
-FOR, AGAINST = (230, 97, 0), (0, 90, 181)
+#: Colours of evidence for and against: vermilion and blue of Okabe and Ito's palette, as everywhere
+#: here.
+FOR, AGAINST = (213, 94, 0), (0, 114, 178)
 #: How much of the strongest place is colour.
 STRENGTH = 0.85
 
@@ -35,11 +36,11 @@ def heatmap_png(pixels: UInt8Array, heatmap: Float64Array, scale: float) -> byte
     share = np.clip(heatmap / scale, -1, 1).astype(np.float32)
     smooth = Image.fromarray(share).resize(grey.size, Image.Resampling.BICUBIC)
     amount = np.clip(np.asarray(smooth), -1, 1)[..., None]
-    colour = np.where(amount > 0, np.array(FOR), np.array(AGAINST))
-    weight = STRENGTH * np.abs(amount)
-    faded = 96 + np.asarray(grey, dtype=np.float32)[..., None] / 255 * 128
-    mixed = (1 - weight) * faded + weight * colour
-    return _png(Image.fromarray(mixed.round().astype(np.uint8), "RGB"))
+    colour = np.where(amount > 0, np.array(FOR, np.float32), np.array(AGAINST, np.float32))
+    weight = np.abs(amount) * np.float32(STRENGTH)
+    faded = np.asarray(grey, dtype=np.float32)[..., None] * np.float32(0.5) + 96
+    mixed = faded + weight * (colour - faded)
+    return _png(Image.fromarray((mixed + np.float32(0.5)).astype(np.uint8), "RGB"))
 
 
 def _image(pixels: UInt8Array) -> Image.Image:
@@ -56,5 +57,5 @@ def _enlarged(image: Image.Image) -> Image.Image:
 
 def _png(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, format="PNG")
+    image.save(buffer, format="PNG", compress_level=1)  # a fifth of the time, 1.2 times the size
     return buffer.getvalue()

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
 
-from service.ask import Ask, Reply
-from service.engine import MAX_CONTRAST, MAX_HEATMAPS, MIN_CONTRAST, Engine
+from service.ask import HEATMAPS, MAX_CONTRAST, MAX_HEATMAPS, MIN_CONTRAST, Ask, Reply, Sample
+from service.engine import Engine
 from service.errors import BadParameterError
 from service.explain_answer import (
-    HEATMAPS,
     ExplainResponse,
     SamplesResponse,
     explanation,
@@ -27,6 +27,10 @@ _WISHES: dict[str, dict[str, Any]] = {
     "heatmaps": {
         "description": "classes with a heatmap, most probable first",
         "schema": {"type": "integer", "minimum": 1, "maximum": MAX_HEATMAPS, "default": HEATMAPS},
+    },
+    "png": {
+        "description": "how many of the heatmaps come as a picture, too",
+        "schema": {"type": "integer", "minimum": 0, "maximum": MAX_HEATMAPS, "default": 1},
     },
     "contrast": {
         "description": "how sharply heatmaps hold a class against the most probable ones",
@@ -87,11 +91,10 @@ def _add_explain(app: FastAPI, engine: Engine) -> None:
 
 def _add_samples(app: FastAPI, engine: Engine) -> None:
     async def draw(request: Request) -> Response:
-        texts = single(request.query_params.multi_items())
-        check_names(texts, tuple(_SAMPLING))
-        count = _bounded("count", whole_of(texts, "count", SAMPLES), 1, MOST_SAMPLES)
-        seed = _bounded("seed", whole_of(texts, "seed", 0), 0, MOST_SEED - 1)
-        model, drawn = await engine.draw(texts.get("model", ""), count, seed)
+        query = request.query_params
+        model, drawn = await engine.draw(
+            lambda: _sample(single(query.multi_items())), request_id(request.scope)
+        )
         text = samples(model.name, list(drawn)).model_dump_json()
         return Response(text, media_type="application/json")
 
@@ -111,7 +114,17 @@ def _add_samples(app: FastAPI, engine: Engine) -> None:
     )
 
 
-def _bounded(name: str, found: int, least: int, most: int) -> int:
+def _sample(texts: Mapping[str, str]) -> Sample:
+    check_names(texts, tuple(_SAMPLING))
+    return Sample(
+        model=texts.get("model", ""),
+        count=_bounded(texts, "count", SAMPLES, 1, MOST_SAMPLES),
+        seed=_bounded(texts, "seed", 0, 0, MOST_SEED - 1),
+    )
+
+
+def _bounded(texts: Mapping[str, str], name: str, default: int, least: int, most: int) -> int:
+    found = whole_of(texts, name, default, f"from {least} to {most}")
     if not least <= found <= most:
         shown = str(found)[:40]
         raise BadParameterError(f"{name} is {shown}: expected an integer from {least} to {most}")

@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from service.ask import Ask, Wish
+from service.ask import HEATMAPS, MAX_CONTRAST, MAX_HEATMAPS, MIN_CONTRAST, Ask, Wish
 from service.errors import BadParameterError
 
 Default = TypeVar("Default")
 
 NAMES = ("alpha", "id", "top_k", "model")
 #: Those that an explanation has as well.
-WISHES = ("contrast", "heatmaps")
+WISHES = ("contrast", "heatmaps", "png")
 
 
 def ask_of(image: bytes, texts: Mapping[str, str]) -> Ask:
@@ -25,7 +25,7 @@ def ask_of(image: bytes, texts: Mapping[str, str]) -> Ask:
         model=texts.get("model", ""),
         alpha=None if alpha is None else _number("alpha", alpha, "in (0, 1)"),
         id=texts.get("id", ""),
-        top_k=whole_of(texts, "top_k", None),
+        top_k=whole_of(texts, "top_k", None, "of at least 1"),
     )
 
 
@@ -33,8 +33,11 @@ def wish_of(image: bytes, texts: Mapping[str, str]) -> Ask:
     """The same with an explanation."""
     check_names(texts, NAMES + WISHES)
     wish = Wish(
-        contrast=_number("contrast", texts.get("contrast", "1"), "above 0"),
-        heatmaps=whole_of(texts, "heatmaps", None),
+        contrast=_number(
+            "contrast", texts.get("contrast", "1"), f"from {MIN_CONTRAST:g} to {MAX_CONTRAST:g}"
+        ),
+        heatmaps=whole_of(texts, "heatmaps", HEATMAPS, f"from 1 to {MAX_HEATMAPS}"),
+        png=whole_of(texts, "png", 1, f"from 0 to {MAX_HEATMAPS}"),
     )
     ask = ask_of(image, {name: text for name, text in texts.items() if name in NAMES})
     return replace(ask, explain=wish)
@@ -50,8 +53,8 @@ def check_names(texts: Mapping[str, str], names: Sequence[str]) -> None:
         _check_text(name, texts[name])
 
 
-def whole_of(texts: Mapping[str, str], name: str, default: Default) -> int | Default:
-    """A number of at least 1, as far as a text can tell; raises ``BadParameterError``."""
+def whole_of(texts: Mapping[str, str], name: str, default: Default, expected: str) -> int | Default:
+    """A whole number, ``expected`` in words; raises ``BadParameterError`` for what is none."""
     text = texts.get(name)
     if text is None:
         return default
@@ -59,7 +62,7 @@ def whole_of(texts: Mapping[str, str], name: str, default: Default) -> int | Def
         return int(plain(text))
     except ValueError:
         raise BadParameterError(
-            f"{name} is {text[:40]!r}: expected an integer of at least 1"
+            f"{name} is {text[:40]!r}: expected an integer {expected}"
         ) from None
 
 

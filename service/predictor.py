@@ -8,11 +8,13 @@ import numpy as np
 import torch
 
 from calibration.decisions import Decisions
+from calibration.posterior import Posterior
 from model.classifier import bits_per_dim
 from model.compiling import check_compiler
 from model.explain import Explanation, explain
+from model.heatmaps import Scaling
 from model.image import InputSpec, UInt8Array
-from model.quantize import as_pixels
+from model.quantize import as_input
 from model.scoring import Scores, default_device, score
 from service.bundle import Bundle
 from service.verdict import Decision, Unusual, Verdict
@@ -84,18 +86,23 @@ class Predictor:
     def explain(self, images: UInt8Array, contrast: float = 1.0) -> Explanation:
         """Why, of uint8 images (B, C, H, W); see ``model.explain``.
 
-        Heatmaps are of the posterior that verdicts give: they sum to its log. (With vector scaling:
-        of the one at the same temperature, before its weights.)
+        Heatmaps are of the posterior that verdicts give: they sum to its log. The other figures go
+        by the network's own logits, whose best class vector scaling may not share.
         """
-        temperature = self._calibration.posterior.temperature
-        pixels = torch.from_numpy(images).to(self._classifier.device)
-        return explain(self._classifier, pixels, temperature=temperature, contrast=contrast)
+        posterior, device = self._calibration.posterior, self._classifier.device
+        return explain(
+            self._classifier,
+            torch.from_numpy(images).to(device),
+            temperature=posterior.temperature,
+            scaling=_scaling(posterior, device),
+            contrast=contrast,
+        )
 
     def draw(self, labels: Sequence[int], seed: int) -> UInt8Array:
         """Images (B, C, H, W) from p(x | y) of each class index, as 8-bit pixels."""
         generator = torch.Generator().manual_seed(seed)
         classes = torch.tensor(labels, device=self._classifier.device)
-        return as_pixels(self._classifier.sample(classes, generator))
+        return as_input(self._classifier.sample(classes, generator), self.spec.levels)
 
     def verdicts(
         self, scores: Scores, alphas: Sequence[float | None] | None = None
@@ -139,6 +146,16 @@ class Predictor:
                 Unusual(statistic=name, p_value=float(p)) for name, p in decisions.unusual[i]
             ),
         )
+
+
+def _scaling(posterior: Posterior, device: torch.device) -> Scaling | None:
+    if posterior.scaling is None:
+        return None
+    weights, offsets = (
+        torch.from_numpy(array).to(device)
+        for array in (posterior.scaling.weights, posterior.scaling.offsets)
+    )
+    return Scaling(weights=weights, offsets=offsets)
 
 
 def _decision(rejected: bool, abstained: bool) -> Decision:

@@ -34,7 +34,8 @@ class Recorder:
             self._count(trace)
         if self._log is not None:
             self._log.write(trace)
-        if self._quarantine is not None and ask is not None and trace.code == OK:
+        kept = trace.counted and trace.code == OK
+        if self._quarantine is not None and ask is not None and kept:
             self._quarantine.keep(trace, ask)
 
     def batch(self, images: int, seconds: float, gate_s: float) -> None:
@@ -48,7 +49,7 @@ class Recorder:
     def _count(self, trace: Trace) -> None:
         self.tally.count(metrics.REQUESTS, trace.protocol, trace.code)
         self.tally.observe(metrics.REQUEST_SECONDS, trace.seconds, trace.protocol, id=trace.id)
-        if trace.code == OVERLOADED.code:
+        if trace.code == OVERLOADED.code and trace.counted:
             self.tally.count(metrics.SHED)
         for stage in ("decode", "queue"):
             if stage in trace.stages:

@@ -31,6 +31,10 @@ from service.watched import Watched
 Note = Callable[[int, float, float], None]
 
 
+#: Requests whose drawings a model remembers.
+KEPT_DRAWINGS = 16
+
+
 @dataclass(frozen=True, kw_only=True)
 class Runtime:
     """How a replica runs its models; all of them share one thread of forward passes, and one
@@ -118,19 +122,29 @@ class ServedModel:
             for found in await loop.run_in_executor(self._aside, one, images[i : i + 1])
         ]
 
-    async def draw(self, count: int, seed: int) -> Sequence[Drawn]:
-        """Images that the model draws itself, its classes in turn; the last ones are remembered."""
-        if (known := self._drawn.get((count, seed))) is not None:
+    async def draw(self, count: int, seed: int, deadline: float) -> Sequence[Drawn]:
+        """Images that the model draws itself, its classes in turn, from ``seed`` x ``count`` on.
+
+        Those of ``KEPT_DRAWINGS`` requests are remembered. Raises ``DeadlineError``.
+        """
+        known = self._drawn.get((count, seed))
+        if known is not None:
             return known
-        loop = asyncio.get_running_loop()
-        found = [
-            await loop.run_in_executor(
-                self._aside, drawn, self._predictor, i % len(self.labels), seed + i
-            )
-            for i in range(count)
-        ]
-        self._drawn = {(count, seed): found}
+        found = [await self._draw_one(seed * count + i, deadline) for i in range(count)]
+        self._drawn[count, seed] = found
+        while len(self._drawn) > KEPT_DRAWINGS:
+            self._drawn.pop(next(iter(self._drawn)))
         return found
+
+    async def _draw_one(self, number: int, deadline: float) -> Drawn:
+        queued_at = time.monotonic()
+
+        def one() -> Drawn:
+            if (now := time.monotonic()) > deadline:
+                raise DeadlineError(now - queued_at)
+            return drawn(self._predictor, number % len(self.labels), number)
+
+        return await asyncio.get_running_loop().run_in_executor(self._aside, one)
 
 
 def load(path: Path, runtime: Runtime, note: Note, *, watch: bool = True) -> ServedModel:

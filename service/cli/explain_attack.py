@@ -17,10 +17,10 @@ from calibration.arrays import FloatArray
 from model.classifier import ClassifierOutput, GenerativeClassifier
 from model.decision_plane import CLASSES, MASS, decision_plane, trajectory
 from model.image import UInt8Array
+from model.quantize import as_input
 from service.cli.explain_drawing import CAPTION, caption_below, padded, short
 from service.cli.explain_plane import ASPECT, draw_classes, place_labels
 from service.cli.explain_subject import ranked_classes
-from service.cli.explain_way import as_input
 from service.predictor import Predictor
 from service.verdict import Verdict
 from train.evaluation.attack_run import UNTARGETED, AttackRun
@@ -141,8 +141,8 @@ def _words(shown: int, total: int) -> str:
         "filled with orange where the gate rejects them, open where it does not; each is looked at "
         "as the 8-bit image that a file would hold. Horizontal: along the line from the mean of "
         "the original's class to that of the target, or of what it became; vertical: distance "
-        f"from it within the span of the means drawn; both in std. Circles hold {MASS:.0%} of a "
-        "class; dashed: where the two classes are equally probable. The gate sees more than this "
-        "plane."
+        "from it within the span of the means drawn; both in std. Circles hold at least "
+        f"{MASS:.0%} of a class; dashed: where the two classes are equally probable. The gate sees "
+        "more than this plane."
     )
     return words if shown == total else f"{words} The first {shown} of {total} attacks."

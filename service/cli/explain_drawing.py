@@ -24,10 +24,14 @@ DPI = 130
 #: Decimals of a place in the figure.
 PLACES = 6
 
-#: Blue against, orange for, as everywhere in oodgate: signs stand beside them for grey print.
+#: Blue against, orange for, as in the PNGs of the service and on its page: signs stand beside them
+#: for grey print.
 AGAINST, FOR = BLUE, ORANGE
 DIVERGING = LinearSegmentedColormap.from_list("against_for", [AGAINST, GROUND, FOR])
 ONE_SIDED = LinearSegmentedColormap.from_list("nothing_much", [GROUND, GREEN])
+
+#: Instead of what is no finite number.
+NONE = "–"
 
 #: Points of a caption, and how many of its characters go on an inch.
 CAPTION, PER_INCH = 8, 15.0
@@ -89,6 +93,8 @@ def caption_under(axes: Axes, label: str, words: str, inches: float) -> None:
 
 def percent(log_probability: float) -> str:
     """Of a log probability in nats, to what tells it from 0 and 100%."""
+    if math.isnan(log_probability):
+        return NONE
     probability = math.exp(min(log_probability, 0.0))
     if probability >= 0.9995:
         return ">99.9%"
@@ -97,8 +103,15 @@ def percent(log_probability: float) -> str:
 
 def number(value: float) -> str:
     """To three digits or so, and 0 without a sign."""
+    if not math.isfinite(value):
+        return NONE
     told = f"{value:,.2f}" if abs(value) < 10 else f"{value:,.1f}"
     return "0" if told in ("-0.00", "0.00") else told.replace("-", "−")
+
+
+def digits(value: float, count: int = 2) -> str:
+    """A p-value and the like to so many digits."""
+    return f"{value:.{count}g}" if math.isfinite(value) else NONE
 
 
 def short(name: str, most: int = 22) -> str:

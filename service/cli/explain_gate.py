@@ -9,11 +9,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import SubFigure
 
 from calibration.evidence import Evidence
+from calibration.modes import LABEL_SHIFT_SAFE, PREDICTED_CLASS
 from model.decision_plane import MASS
-from service.cli.explain_drawing import CAPTION, caption_under, short
+from service.cli.explain_drawing import CAPTION, caption_under, digits, number, short
 from service.cli.explain_plane import ASPECT, draw_classes, place_labels
 from service.cli.explain_subject import Subject
 from service.explainer import Explained
+from service.verdict import Verdict
 from train.evaluation.style import BLUE, GROUND, INK, ORANGE, SOFT
 
 #: Bars of the evidence.
@@ -48,9 +50,11 @@ def _plane(axes: Axes, subject: Subject, inches: float) -> None:
     axes.set_title("decision plane")
     axes.set_ylabel("distance from that line, std", size=CAPTION)
     told = (
-        f"Dots: means of the {len(labels)} most probable classes; each circle holds {MASS:.0%} of "
-        "its class. Dashed: where the first two are equally probable."
+        f"Dots: means of the {len(labels)} most probable classes; each circle holds at least "
+        f"{MASS:.0%} of its class. Dashed: where the first two are equally probable."
     )
+    if not np.isfinite(point).all():
+        told += " This image has no finite place among them."
     ends = " to ".join(labels[:2])
     caption_under(axes, f"along the line from {ends}, std", told, inches)
 
@@ -68,11 +72,25 @@ def _score(axes: Axes, found: Explained, inches: float) -> None:
     axes.set_title(f"p-value {verdict.p_value:.3g}: {'rejected' if verdict.rejected else 'kept'}")
     axes.set_ylabel("reference images", size=CAPTION)
     words = (
-        f"S of {verdict.reference_size:,} held-out images; what lies beyond is in the outermost "
+        f"{_ranked(verdict, int(histogram.counts.sum()))} What lies beyond is in the outermost "
         f"bars. Right of the dashed line the p-value is {verdict.threshold:.3g} or less: rejected. "
         "The diamond is this image."
     )
     caption_under(axes, "S, all statistics as one score, higher = stranger", words, inches)
+
+
+def _ranked(verdict: Verdict, count: int) -> str:
+    """Whose S the ``count`` images of the histogram are, and how they make the p-value."""
+    if verdict.mode == PREDICTED_CLASS:
+        label = short(verdict.class_label, 18)
+        return f"S of the {count:,} held-out images that are predicted as {label}."
+    if verdict.mode == LABEL_SHIFT_SAFE:
+        return (
+            f"S of {count:,} held-out images of all classes. The p-value is the largest of those "
+            f"among each class's images: here among the {verdict.reference_size:,} of the class "
+            "that it is least strange to."
+        )
+    return f"S of {count:,} held-out images."
 
 
 def _mark(axes: Axes, score: float, ends: tuple[float, float], height: float) -> None:
@@ -84,7 +102,7 @@ def _mark(axes: Axes, score: float, ends: tuple[float, float], height: float) ->
     axes.plot([place], [height], "D", color=ORANGE, mec=INK, ms=8)
     side = "right" if place > sum(ends) / 2 else "left"
     axes.text(
-        place, 1.06 * height, f"S {score:.2f}{beyond}", ha=side, va="bottom", size=CAPTION,
+        place, 1.06 * height, f"S {number(score)}{beyond}", ha=side, va="bottom", size=CAPTION,
         bbox={"fc": GROUND, "ec": "none", "pad": 0.6},
     )  # fmt: skip
 
@@ -95,7 +113,7 @@ def _evidence(axes: Axes, evidence: Evidence, inches: float) -> None:
     values = np.array([one.contribution if known else one.normal_score for one in shown])
     bars = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
     axes.barh(range(len(shown)), bars, color=ORANGE if known else SOFT, height=0.65)
-    axes.set_yticks(range(len(shown)), [f"{one.name}  (p {one.p_value:.2g})" for one in shown])
+    axes.set_yticks(range(len(shown)), [f"{one.name}  (p {digits(one.p_value)})" for one in shown])
     axes.set_ylim(len(shown) - 0.4, -0.6)
     axes.axvline(0, color=INK, lw=0.8)
     axes.grid(visible=False, axis="y")

@@ -123,11 +123,6 @@ def _words(subject: Subject) -> str:
         "places of a map add up to the log of the class's posterior. Salience: the places add up "
         "to log p(x), dark ones are improbable to the model."
     )
-    if subject.rescaled:
-        words += (
-            " The answer's posterior is scaled class by class (vector scaling): percentages over "
-            "the maps are those of the temperature alone."
-        )
     if subject.baseline is not None:
         words += (
             " Grad-CAM: where a ResNet sees the same class, without a unit and never against it."

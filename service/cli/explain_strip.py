@@ -12,6 +12,7 @@ from calibration.arrays import FloatArray
 from service.cli.explain_drawing import (
     CAPTION,
     DIVERGING,
+    NONE,
     bare,
     caption_below,
     percent,
@@ -23,6 +24,9 @@ from train.evaluation.style import ORANGE
 
 #: Contrast below which a prototype would be seen as even, and is stretched.
 EVEN = 0.25
+
+#: One below which it is rounding.
+FLAT = 1e-6
 
 
 def draw_strip(figure: SubFigure, way: Way, width: float) -> None:
@@ -52,9 +56,14 @@ def _prototype(axes: Axes, below: Axes, label: str, x: FloatArray) -> None:
     scaled = (x - low) / ((high - low) or 1.0) if stretched else x.clip(0, 1)
     picture(axes, (scaled * 255).round().astype(np.uint8))
     axes.set_title(short(label, 14), size=CAPTION, weight="bold")
-    word = f"prototype,\ncontrast x {1 / max(high - low, 1e-9):,.0f}" if stretched else "prototype"
+    word = f"prototype,\ncontrast {_gain(high - low)}" if stretched else "prototype"
     below.set_axis_off()
     below.text(0.5, 1.0, word, ha="center", va="top", size=CAPTION, transform=below.transAxes)
+
+
+def _gain(spread: float) -> str:
+    """How many times the contrast is stretched; of an even image nothing is."""
+    return f"x {1 / spread:,.0f}" if spread > FLAT else NONE
 
 
 def _title(i: int, way: Way) -> str:

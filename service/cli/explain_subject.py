@@ -29,13 +29,17 @@ class BaselineMap:
     probability: float
 
 
+#: No probability is taken for less: it has a logarithm.
+_LEAST = 1e-300
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Subject:
     """One image explained.
 
     ``labels``: of all K classes. ``shown``: those whose heatmaps are drawn, in that order.
-    ``way``: None with a single class. ``baseline``: of the first class shown, None unless asked
-    for. ``rescaled``: the answer's posterior is not that of the temperature alone.
+    ``way``: None with a single class, and where the latent code is not finite. ``baseline``: of the
+    first class shown, None unless asked for.
     """
 
     name: str
@@ -43,7 +47,6 @@ class Subject:
     found: Explained
     shown: tuple[int, ...]
     contrast: float
-    rescaled: bool
     way: Way | None
     baseline: BaselineMap | None
 
@@ -74,7 +77,8 @@ class Explainer:
         with torch.inference_mode():
             seen = self._classifier.classify(images)
         logits = seen.logits[0].double().cpu().numpy()
-        contrast = self._contrast or even_contrast(logits / self._posterior.temperature)
+        posterior = self._posterior(logits[None])[0]
+        contrast = self._contrast or even_contrast(np.log(np.maximum(posterior, _LEAST)))
         (found,) = explained(self._predictor, pixels[None], contrast=contrast)
         ranked = ranked_classes(logits, found.verdict.class_index)
         shown, other = chosen(ranked, self._asked)
@@ -84,10 +88,14 @@ class Explainer:
             found=found,
             shown=shown,
             contrast=contrast,
-            rescaled=self._posterior.scaling is not None,
-            way=None if other is None else way_to(self._predictor, seen.z[0], ranked[0], other),
+            way=self._way(seen.z[0], ranked[0], other),
             baseline=self._baseline_map(images, shown[0]),
         )
+
+    def _way(self, z: torch.Tensor, source: int, target: int | None) -> Way | None:
+        if target is None or not z.isfinite().all():
+            return None
+        return way_to(self._predictor, z, source, target)
 
     def _baseline_map(self, images: torch.Tensor, k: int) -> BaselineMap | None:
         if self._baseline is None:

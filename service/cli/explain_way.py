@@ -11,6 +11,7 @@ from torch import Tensor
 from calibration.arrays import FloatArray
 from model.counterfactuals import counterfactuals, prototypes
 from model.image import UInt8Array
+from model.quantize import as_input
 from service.predictor import Predictor
 from service.verdict import Verdict
 
@@ -53,16 +54,6 @@ def way_to(predictor: Predictor, z: Tensor, source: int, target: int) -> Way:
         verdicts=tuple(predictor(images)),
         prototypes=ends.double().nan_to_num(0).cpu().numpy(),
     )
-
-
-def as_input(x: Tensor, levels: int) -> UInt8Array:
-    """Pixels (..., H, W) in [0, 1] as the 8-bit ones of their grey levels, as a file holds them.
-
-    The centre of a bin comes back as its level, unlike by rounding. What lies outside is clamped.
-    """
-    level = (x.double().nan_to_num(0) * levels).floor().clamp(0, levels - 1)
-    pixels: UInt8Array = (level * 255 / (levels - 1)).round().to(torch.uint8).cpu().numpy()
-    return pixels
 
 
 def _log_odds(predictor: Predictor, z: Tensor, source: int, target: int) -> Tensor:

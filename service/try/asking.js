@@ -1,5 +1,10 @@
 /* Questions to the service, with the key where one is needed. */
-const TIMEOUT_MS = 60000, KEY = "oodgate-key", HEATMAPS = 10;
+const TIMEOUT_MS = 60000, KEY = "oodgate-key";
+
+/* So many classes are shown at once; the posterior of one more tells whether there are others. */
+export const MANY = 20;
+/* The page draws heatmaps from their values. */
+const WISHES = {heatmaps: 10, png: 0, top_k: MANY + 1};
 
 /* What the service says is wrong. again: whether the same question may be answered later. */
 export class Refused extends Error {
@@ -34,7 +39,7 @@ export function useKey(text) {
 
 export const samples = seed => ask("v1/samples", {count: 8, seed});
 
-export const explain = (image, signal) => ask("v1/explain", {heatmaps: HEATMAPS}, {
+export const explain = (image, signal) => ask("v1/explain", WISHES, {
   method: "POST", body: image, headers: {"Content-Type": "application/octet-stream"}, signal});
 
 async function ask(path, parameters, {headers, signal, ...rest} = {}) {

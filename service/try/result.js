@@ -1,12 +1,15 @@
 /* One answer of /v1/explain, shown. */
+import {MANY} from "./asking.js";
 import {heat, histogram, place, plane} from "./charts.js";
 import {$, made, picture} from "./dom.js";
-import {gloss, listed, percent, pValue, reason, short, stranger, VIEWS, whole} from "./words.js";
+import {gloss, listed, percent, pValue, ranking, reason, short, VIEWS, whole} from "./words.js";
 
 /* Statistics that are shown at once, and the value of the selector beside the classes. */
 const FIRST = 6, STRANGE = "strange";
 /* So many times the usual is no more than a touch of colour. */
 const LOUD = 4;
+/* Of more classes than MANY the most probable. */
+const TOP = 10;
 
 export function show(answer) {
   const {verdict, image} = answer;
@@ -38,9 +41,10 @@ function decided(verdict, found) {
 }
 
 function classes(verdict) {
+  const all = verdict.posterior.length <= MANY;
   $("class").textContent = `${verdict.class.label}, ${percent(verdict.posterior[0].probability)}`;
   $("set").textContent = verdict.prediction_set.join(", ");
-  $("posterior").replaceChildren(...verdict.posterior.map(({label, probability}) => {
+  $("posterior").replaceChildren(...verdict.posterior.slice(0, all ? MANY : TOP).map(({label, probability}) => {
     const bar = made("b");
     bar.style.width = `${100 * probability}%`;
     return made("li", {}, made("span", {textContent: label}), made("i", {}, bar),
@@ -48,7 +52,8 @@ function classes(verdict) {
   }));
   $("posterior-note").textContent = verdict.rejected
     ? "The image is rejected: among the classes these would be the likeliest, but it is probably none of them."
-    : "Calibrated probability of each class. The set holds the classes that cannot be ruled out.";
+    : `Calibrated probability of ${all ? "each class" : `the ${TOP} most probable classes`}. `
+      + "The set holds the classes that cannot be ruled out.";
 }
 
 /* The class most probable, or for a rejected image where it is strange. */
@@ -95,19 +100,14 @@ function scale(kind, low, high) {
 function strangeness({verdict, reference}) {
   $("p").textContent = pValue(verdict.p_value);
   histogram($("histogram"), reference);
-  const limit = reference.rejected_above;
-  $("histogram-note").textContent = `p is the share of reference images at least as strange: `
-    + `${stranger(verdict)}. They were held out from training; each bar counts them by strangeness S, which `
-    + `grows to the right. ` + (limit === null ? "At this alpha each image is rejected. " : `Above S = ${short(limit)}, the hatched part, p is at most `
-    + `${pValue(verdict.threshold)} and an image is rejected. `)
-    + `Of images like these at most ${percent(verdict.alpha)} are rejected, with confidence ${percent(1 - verdict.delta)}.`;
+  $("histogram-note").textContent = ranking(verdict, reference);
 }
 
 function among(given, verdict) {
   plane($("plane"), given);
   const [first, second] = given.classes.map(c => c.label);
   $("plane-note").textContent = `The diamond is this image, a dot the mean of a class, and the circle about it `
-    + `holds 90% of that class. ` + (second === undefined ? "" : `Across: along the line from ${first} to ${second}`
+    + `holds at least 90% of that class. ` + (second === undefined ? "" : `Across: along the line from ${first} to ${second}`
     + (given.boundary === null ? "; up: distance from that line."
       : `, equally probable at the dashed line; up: distance from that line.`))
     + (verdict.rejected ? " A stranger need not lie far out here: the plane shows only what tells classes apart." : "");

@@ -43,13 +43,44 @@ export function reason(verdict, {statistics}) {
     + `the others can be ruled out. ${capital(rank)}.`;
 }
 
+/* By the mode: the images that it was ranked among, what p is, which images the histogram counts, and
+   for whom alpha holds. */
+const RANKED = {
+  marginal: () => ({
+    among: n => `${n} reference images`,
+    p: "p is the share of reference images at least as strange",
+    counted: n => `the ${n} reference images`,
+    promised: "Of images like these"}),
+  predicted_class: ({class: {label}}) => ({
+    among: n => `the ${n} reference images that are predicted as ${label}`,
+    p: `p is the share of the reference images predicted as ${label} that are at least as strange`,
+    counted: n => `these ${n} reference images`,
+    promised: `Of images like these, predicted as ${label},`}),
+  label_shift_safe: () => ({
+    among: n => `the ${n} reference images of the class that it is least strange to`,
+    p: "p is the largest, over the classes, of the share of a class's reference images that are at least as strange",
+    counted: n => `the ${n} reference images of all classes`,
+    promised: "Of images like these, whatever class they are of,"}),
+};
+const ranked = verdict => (RANKED[verdict.mode] ?? RANKED.marginal)(verdict);
+
 /* p = (1 + count) / (n + 1). */
-export function stranger({p_value, reference_size}) {
+export function stranger(verdict) {
+  const {p_value, reference_size} = verdict;
   const count = Math.max(0, Math.round(p_value * (reference_size + 1)) - 1);
-  const n = whole(reference_size);
-  if (!count) return `none of ${n} reference images is as strange`;
-  return count === 1 ? `1 of ${n} reference images is at least as strange`
-    : `${whole(count)} of ${n} reference images are at least as strange`;
+  const among = ranked(verdict).among(whole(reference_size));
+  if (!count) return `none of ${among} is as strange`;
+  return `${whole(count)} of ${among} ${count === 1 ? "is" : "are"} at least as strange`;
+}
+
+/* What p is, what the bars of the histogram count, and what the threshold promises. */
+export function ranking(verdict, {counts, rejected_above: limit}) {
+  const {p, counted, promised} = ranked(verdict);
+  const all = whole(counts.reduce((a, b) => a + b, 0));
+  return `${p}: ${stranger(verdict)}. The bars count ${counted(all)}, held out from training, by strangeness S, `
+    + `which grows to the right. ` + (limit === null ? "At this alpha each image is rejected. "
+      : `Above S = ${short(limit)}, the hatched part, p is at most ${pValue(verdict.threshold)} and an image is rejected. `)
+    + `${promised} at most ${percent(verdict.alpha)} are rejected, with confidence ${percent(1 - verdict.delta)}.`;
 }
 
 const capital = text => text[0].toUpperCase() + text.slice(1);

@@ -76,6 +76,7 @@ def test_a_row_that_is_not_finite_has_no_contributions(calibration: Calibration)
     statistics["margin"][0] = np.nan
     first, second = evidence(calibration, logits, log_prob, statistics)[:2]
     assert not first.views
+    assert first.statistics[0].name == "margin"
     assert np.isnan([part.contribution for part in first.statistics]).all()
     assert np.isfinite([part.contribution for part in second.statistics]).all()
 

@@ -25,6 +25,7 @@ from tests.integration.try_scenes import (
     live,
     picture,
 )
+from train.evaluation.style import BLUE, DARK, ORANGE
 
 pytestmark = pytest.mark.integration
 
@@ -79,6 +80,11 @@ def changed(tried: Tried, change: Callable[[dict[str, Any]], None]) -> None:
         route.fulfill(response=response, json=body)
 
     tried.page.route(re.compile("/v1/explain"), answer)
+
+
+def color(name: str) -> str:
+    """As a browser says ``#rrggbb``."""
+    return "rgb({}, {}, {})".format(*bytes.fromhex(name[1:]))
 
 
 def test_an_uploaded_image_is_answered_with_all_reasons(
@@ -137,6 +143,94 @@ def test_the_selector_changes_the_heatmap(opened: Open, url: str, images: dict[s
     assert "farther from its class" in tried.text("heat-note")
 
 
+def test_colours_are_those_of_the_figures(opened: Open, images: dict[str, bytes]) -> None:
+    for dark in (False, True):
+        tried = opened(dark=dark)
+        tried.upload("one.png", images["1"])
+        tried.answered()
+        tried.page.select_option("#heat-of", "0")
+        orange, blue = (DARK[ORANGE], DARK[BLUE]) if dark else (ORANGE, BLUE)
+        expected = {
+            ("#heat .for", "fill"): ORANGE,
+            ("#heat .against", "fill"): BLUE,
+            ("td.adds:not(.less) i", "background-color"): orange,
+            ("#plane .mean", "fill"): blue,
+        }
+        for (selector, style), wanted in expected.items():
+            found = tried.page.locator(selector).first.evaluate(
+                "(e, style) => getComputedStyle(e)[style]", style
+            )
+            assert found == color(wanted), selector
+
+
+def test_the_page_asks_for_no_more_than_it_shows(opened: Open, images: dict[str, bytes]) -> None:
+    answers: list[dict[str, Any]] = []
+    tried = opened()
+    changed(tried, answers.append)
+    with tried.page.expect_request(re.compile(r"/v1/explain\?(.*&)?png=0(&|$)")):
+        tried.upload("one.png", images["1"])
+    tried.answered()
+    assert {heatmap["png"] for heatmap in answers[0]["heatmaps"]} == {None}
+    assert tried.text("posterior-note").startswith("Calibrated probability of each class. ")
+
+
+def test_of_many_classes_the_most_probable(opened: Open, images: dict[str, bytes]) -> None:
+    def many(body: dict[str, Any]) -> None:
+        body["verdict"] |= {
+            "posterior": [{"label": f"class {k}", "probability": 1 / 30} for k in range(21)],
+            "rejected": False,
+        }
+
+    tried = opened()
+    changed(tried, many)
+    tried.upload("one.png", images["1"])
+    tried.answered()
+    assert tried.page.locator("#posterior li").count() == 10
+    assert "probability of the 10 most probable classes." in tried.text("posterior-note")
+
+
+@pytest.mark.parametrize(
+    ("mode", "ranked", "counted"),
+    [
+        ("marginal", "71 of 95 reference images are", "The bars count the {n} reference images,"),
+        (
+            "predicted_class",
+            "71 of the 95 reference images that are predicted as 3 are",
+            "The bars count these {n} reference images,",
+        ),
+        (
+            "label_shift_safe",
+            "71 of the 95 reference images of the class that it is least strange to are",
+            "p is the largest, over the classes, of the share of a class's reference images that "
+            "are at least as strange: 71 of the 95 reference images of the class that it is least "
+            "strange to are at least as strange. The bars count the {n} reference images of all "
+            "classes,",
+        ),
+    ],
+)
+def test_ranks_are_worded_by_the_mode(
+    mode: str, ranked: str, counted: str, opened: Open, images: dict[str, bytes]
+) -> None:
+    answers: list[dict[str, Any]] = []
+
+    def moded(body: dict[str, Any]) -> None:
+        body["verdict"] |= {"mode": mode, "reference_size": 95, "p_value": 72 / 96}
+        body["verdict"]["class"]["label"] = "3"
+        answers.append(body)
+
+    tried = opened()
+    changed(tried, moded)
+    tried.upload("three.png", images["3"])
+    tried.answered()
+    for element in ("reason", "histogram-note"):
+        assert f"{ranked} at least as strange" in tried.text(element)
+    n = f"{sum(answers[0]['reference']['counts']):,}"
+    assert counted.format(n=n) in tried.text("histogram-note")
+    spoken = tried.page.locator("#histogram").get_attribute("aria-label") or ""
+    assert f"S of {n} reference images" in spoken
+    assert "holds at least 90% of that class" in tried.text("plane-note")
+
+
 def test_a_stranger_is_rejected_in_words(opened: Open) -> None:
     tried = opened()
     tried.sampled()
@@ -171,7 +265,7 @@ def test_images_may_be_dropped_or_pasted(opened: Open, images: dict[str, bytes])
     tried = opened()
     for kind, field in (("drop", "dataTransfer"), ("paste", "clipboardData")):
         event = {"kind": kind, "field": field, "image": base64.b64encode(images["2"]).decode()}
-        tried.page.evaluate(
+        asking = tried.page.evaluate(
             """({kind, field, image}) => {
               const bytes = Uint8Array.from(atob(image), c => c.charCodeAt(0));
               const held = new DataTransfer();
@@ -179,10 +273,11 @@ def test_images_may_be_dropped_or_pasted(opened: Open, images: dict[str, bytes])
               const made = {drop: DragEvent, paste: ClipboardEvent}[kind];
               document.body.dispatchEvent(
                 new made(kind, {[field]: held, bubbles: true, cancelable: true}));
+              return document.getElementById("reason").textContent; // before any answer
             }""",
             event,
         )
-        assert tried.text("reason") == f"The service looks at {kind}.png."
+        assert asking == f"The service looks at {kind}.png."
         tried.answered()
     tried.page.evaluate(
         "document.body.dispatchEvent(new ClipboardEvent('paste', "

@@ -5,20 +5,23 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from scipy.stats import chi2
 
+from calibration.vector_scaling import VectorScaling
 from model import decision_plane as plane
 from model.class_similarity import expected_confidence, mean_distances
-from model.classifier import GenerativeClassifier
+from model.classifier import ClassifierOutput, GenerativeClassifier
 from model.config import FlowConfig, StageConfig
 from model.counterfactuals import counterfactuals, prototypes
 from model.decision_plane import decision_plane, trajectory
 from model.explain import explain
-from model.heatmaps import class_evidence, posterior_heatmaps
+from model.heatmaps import Scaling, class_evidence, pool_of, posterior_heatmaps
+from model.precision import full_convolutions
 from model.quantize import bin_centres
 from service.bundle import Bundle
 
@@ -60,6 +63,17 @@ def perturbed(config: FlowConfig) -> GenerativeClassifier:
     return classifier.eval()
 
 
+def evidence_of(output: ClassifierOutput, classifier: GenerativeClassifier) -> torch.Tensor:
+    field = pool_of(classifier).inverse(output.z)[0]
+    return class_evidence(field, classifier)
+
+
+def heatmaps_of(
+    output: ClassifierOutput, classifier: GenerativeClassifier, **options: Any
+) -> torch.Tensor:
+    return posterior_heatmaps(output.logits, evidence_of(output, classifier), **options)
+
+
 def images(config: FlowConfig, count: int = 4) -> torch.Tensor:
     generator = torch.Generator().manual_seed(1)
     shape = (count, *config.input_shape)
@@ -72,9 +86,38 @@ def test_heatmaps_sum_to_the_log_posterior(
     classifier: GenerativeClassifier, contrast: float, temperature: float
 ) -> None:
     output = classifier.classify(images(classifier.config))
-    found = posterior_heatmaps(output, classifier, temperature=temperature, contrast=contrast)
+    found = heatmaps_of(output, classifier, temperature=temperature, contrast=contrast)
     expected = (output.logits / temperature).log_softmax(1)
     torch.testing.assert_close(found.sum((2, 3)), expected, rtol=1e-10, atol=1e-10)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("contrast", [0.1, 1.0])
+def test_heatmaps_sum_to_the_log_of_a_vector_scaled_posterior(
+    classifier: GenerativeClassifier, contrast: float
+) -> None:
+    classes = classifier.config.n_classes
+    generator = torch.Generator().manual_seed(0)
+    scaling = VectorScaling(
+        temperature=3.0,
+        weights=(0.5 + torch.rand(classes, generator=generator)).numpy(),
+        offsets=torch.randn(classes, generator=generator).numpy(),
+    )
+    ours = Scaling(
+        weights=torch.from_numpy(scaling.weights), offsets=torch.from_numpy(scaling.offsets)
+    )
+    output = classifier.classify(images(classifier.config))
+    scale = output.logits.abs().amax().clamp_min(1)  # keeps log posteriors above their floor
+    near = replace(output, logits=10 * output.logits / scale)
+    found = posterior_heatmaps(
+        near.logits,
+        10 * evidence_of(output, classifier) / scale,
+        temperature=3.0,
+        scaling=ours,
+        contrast=contrast,
+    )
+    expected = np.log(scaling(near.logits.numpy()))
+    np.testing.assert_allclose(found.sum((2, 3)).numpy(), expected, rtol=1e-8, atol=1e-8)
 
 
 def test_evidence_by_place_is_that_of_means_brought_back_into_space(
@@ -88,7 +131,7 @@ def test_evidence_by_place_is_that_of_means_brought_back_into_space(
     direct = -0.5 * (s[:, None] - m[None]).square().sum(2)
     direct += 0.5 * s.square().sum(1, keepdim=True)
     direct += classifier.log_prior[:, None, None] / places
-    torch.testing.assert_close(class_evidence(output, classifier), direct, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(evidence_of(output, classifier), direct, rtol=1e-9, atol=1e-9)
 
 
 @torch.no_grad()
@@ -98,8 +141,8 @@ def test_the_map_of_a_sure_class_is_not_lost_in_rounding() -> None:
     output = classifier.classify(images(classifier.config))
     sure = replace(output, logits=output.logits.clone())
     sure.logits[:, 3] = output.logits.amax(1) + 20
-    found = posterior_heatmaps(sure, classifier)[:, 3].flatten(1)
-    others = class_evidence(output, classifier).double()
+    found = heatmaps_of(sure, classifier)[:, 3].flatten(1)
+    others = evidence_of(output, classifier).double()
     weights = sure.logits.double().softmax(1)
     lead = (weights[:, :, None, None] * (others[:, 3:4] - others)).sum(1).flatten(1)
     for ours, exact in zip(found, lead, strict=True):
@@ -109,13 +152,13 @@ def test_the_map_of_a_sure_class_is_not_lost_in_rounding() -> None:
 def test_less_contrast_holds_a_class_against_all_and_more_against_the_best() -> None:
     classifier = perturbed(CONFIGS["full means"])
     output = classifier.classify(images(classifier.config))
-    evidence = class_evidence(output, classifier)
+    evidence = evidence_of(output, classifier)
     top = output.logits.argmax(1)
     for contrast, average in (
         (1e-9, evidence.mean(1)),
         (1e9, evidence[torch.arange(len(top)), top]),
     ):
-        found = posterior_heatmaps(output, classifier, contrast=contrast)
+        found = heatmaps_of(output, classifier, contrast=contrast)
         away = found - (evidence - average[:, None])  # the same number everywhere
         torch.testing.assert_close(away, away[..., :1, :1].expand_as(away), rtol=0, atol=1e-3)
 
@@ -126,7 +169,7 @@ def test_numbers_that_are_no_temperature_are_refused(name: str, value: float) ->
     classifier = perturbed(CONFIGS["one class"])
     output = classifier.classify(images(classifier.config))
     with pytest.raises(ValueError, match=f"{name} is {value}: expected a number above 0"):
-        posterior_heatmaps(output, classifier, **{name: value})
+        heatmaps_of(output, classifier, **{name: value})
 
 
 def test_salience_sums_to_the_log_density(classifier: GenerativeClassifier) -> None:
@@ -197,6 +240,17 @@ def test_points_of_the_span_keep_their_distance_from_the_axis() -> None:
     (h, rho) = trajectory(z, found.classes[0], classifier)[0]
     expected = (z[0] - means[0]).square().sum()
     torch.testing.assert_close(h**2 + rho**2, expected)
+
+
+def test_means_on_one_line_leave_nothing_beside_it(float64: None) -> None:
+    classifier = perturbed(CONFIGS["full means"])
+    with torch.no_grad():
+        steps = torch.arange(10.0)[:, None]
+        weight = classifier.class_means.get_parameter("weight")
+        weight.copy_(steps * weight[1])
+    found = decision_plane(classifier.classify(images(classifier.config)), classifier)
+    assert found.means[..., 1].abs().max() < 1e-6
+    assert found.points[:, 1].abs().max() < 1e-6
 
 
 def test_logits_meet_at_the_boundary(classifier: GenerativeClassifier) -> None:
@@ -277,3 +331,30 @@ def test_identities_hold_for_a_trained_bundle_in_float32() -> None:
     assert (found.heatmaps.sum((2, 3)) - logits.log_softmax(1)).abs().max() <= allowed
     density = classifier.classify(pixels).log_prob
     torch.testing.assert_close(found.salience.sum((1, 2)), density, rtol=1e-5, atol=1e-2)
+
+
+def test_what_low_rank_means_remember_follows_their_weights() -> None:
+    classifier = perturbed(CONFIGS["colour, every transform, low-rank means"])
+    means, pool = classifier.class_means, pool_of(classifier)
+    with torch.no_grad():
+        before = means.square_norm_by_place(pool)
+        assert means.square_norm_by_place(pool) is before
+        means.get_parameter("coordinates").mul_(2)
+        after = means.square_norm_by_place(pool)
+        torch.testing.assert_close(after.sum((1, 2)), means.square_norm())
+    assert (after - before).abs().max() > 0
+
+
+def test_tf32_is_off_while_anybody_is_inside() -> None:
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = True
+    try:
+        first, second = full_convolutions(), full_convolutions()
+        with first:
+            second.__enter__()
+            assert not torch.backends.cudnn.allow_tf32
+        assert not torch.backends.cudnn.allow_tf32
+        second.__exit__(None, None, None)
+        assert torch.backends.cudnn.allow_tf32
+    finally:
+        torch.backends.cudnn.allow_tf32 = before

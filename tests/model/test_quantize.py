@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from model.quantize import bin_centres, dequantize, to_levels
+from model.quantize import as_input, bin_centres, dequantize, to_levels
 
 ALL = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16)
 
@@ -54,3 +54,10 @@ def test_noise_stays_in_its_bin_and_is_not_clamped(levels: int) -> None:
 def test_other_types_are_refused(dtype: torch.dtype) -> None:
     with pytest.raises(TypeError, match=r"expected torch\.uint8"):
         to_levels(torch.zeros(1, 1, 2, 2, dtype=dtype), 256)
+
+
+@pytest.mark.parametrize("levels", [2, 17, 256])
+def test_bin_centres_come_back_as_their_level(levels: int) -> None:
+    written = torch.from_numpy(as_input((torch.arange(levels) + 0.5) / levels, levels))
+    assert to_levels(written, levels).tolist() == list(range(levels))
+    assert as_input(torch.tensor([-1.0, 2.0, float("nan")]), levels).tolist() == [0, 255, 0]

@@ -106,7 +106,7 @@ def test_no_id_breaks_a_line(id_: str, tmp_path_factory: pytest.TempPathFactory)
 def test_nothing_of_a_request_but_its_id_is_in_a_line(tmp_path: Path) -> None:
     """A trace holds no image, no key and no header, so none can be."""
     assert set(vars(trace())) == {
-        *("protocol", "id", "code", "model", "verdicts", "stages", "began"),
+        *("protocol", "id", "code", "model", "verdicts", "stages", "began", "counted"),
     }
     written(tmp_path / "log", trace())
     assert (tmp_path / "log").stat().st_mode & 0o137 == 0

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import io
+import re
 import shutil
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 
 from model.image import decode
+from model.quantize import as_input
 from service.bundle import Bundle
 from service.cli.explain_attack import plane_classes
+from service.cli.explain_drawing import digits as digits_of
+from service.cli.explain_drawing import number, percent, save
+from service.cli.explain_figure import draw
 from service.cli.explain_images import image_files, read_images
 from service.cli.explain_similarity import clustered, draw_similarity, similarity
 from service.cli.explain_subject import TOP, Explainer, chosen, even_contrast
-from service.cli.explain_way import STEPS, as_input
+from service.cli.explain_way import STEPS
 from service.predictor import Predictor
 from train.data import DataError, open_data
 from train.evaluation.attack_run import AttackRun, write_attack_run
@@ -140,7 +148,8 @@ def test_what_a_user_can_mend(
     for contrast in (0, -1, "nan", "inf"):
         assert "expected a number above 0" in refused(image, "--contrast", contrast)
     assert "Invalid value for '--format'" in refused(image, "--format", "pdf")
-    assert "No such file" in refused(image, "--attack", tmp_path / "nothing.npz")
+    err = refused(image, "--attack", tmp_path / "nothing.npz")
+    assert f"{tmp_path / 'nothing.npz'}: No such file or directory; expected a .npz" in err
     assert "expected a .npz with images" in refused(image, "--attack", image)
     write_attack_run(
         tmp_path / "wide.npz",
@@ -228,6 +237,68 @@ def test_chosen_classes() -> None:
     assert chosen([2, 0, 1, 3], 3) == ((3, 2), 3)
     assert chosen([2, 0, 1, 3], 2) == ((2,), 0)
     assert chosen([0], None) == ((0,), None)
+
+
+def words(figure: Figure) -> str:
+    return " ".join(" ".join(text.get_text() for text in figure.findobj(Text)).split())
+
+
+def test_the_reference_in_words(bundle: Bundle, digits: Path) -> None:
+    """As many images as bars count, and whose rank the p-value is, by the mode."""
+    predictor = Predictor(bundle, "cpu")
+    pixels = decode((digits / "digit.png").read_bytes(), bundle.spec)
+    subject = Explainer(predictor)("digit", pixels)
+    count = int(subject.found.reference.counts.sum())
+    label = subject.found.verdict.class_label
+    told = {
+        "marginal": f"S of {count:,} held-out images. What",
+        "predicted_class": f"S of the {count:,} held-out images that are predicted as {label}.",
+        "label_shift_safe": f"S of {count:,} held-out images of all classes. The p-value is the "
+        "largest of those among each class's images: here among the 95 of the class",
+    }
+    for mode, expected in told.items():
+        verdict = replace(subject.found.verdict, mode=mode, reference_size=95)
+        found = replace(subject, found=replace(subject.found, verdict=verdict))
+        with styled():
+            shown = words(draw(found))
+        assert expected in shown
+        assert "each circle holds at least 90% of its class" in shown
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_is_not_finite(bundle_dir: Path, digits: Path, tmp_path: Path) -> None:
+    """A network that has lost its numbers: dashes, and no way to another class."""
+    bundle = Bundle.load(bundle_dir)
+    with torch.no_grad():
+        next(bundle.checkpoint.classifier.parameters()).fill_(torch.nan)
+    pixels = decode((digits / "digit.png").read_bytes(), bundle.spec)
+    subject = Explainer(Predictor(bundle, "cpu"))("digit", pixels)
+    assert subject.way is None
+    with styled():
+        figure = draw(subject)
+        save(figure, tmp_path, "lost", ("png", "svg"))
+    shown = words(figure)
+    for part in ("log posterior – nats", "log p(x) – nats", "S –, beyond", "no finite place"):
+        assert part in shown
+    assert not re.search(r"\b(nan|inf)\b|<0.1%", shown)
+
+
+def test_numbers_in_words() -> None:
+    assert [percent(x) for x in (np.nan, -np.inf, 0.0, np.log(0.5))] == [
+        "–", "<0.1%", ">99.9%", "50.0%",
+    ]  # fmt: skip
+    assert [number(x) for x in (np.nan, np.inf, -0.001, -1234.5)] == ["–", "–", "0", "−1,234.5"]
+    assert [digits_of(x) for x in (np.nan, 0.01234)] == ["–", "0.012"]
+
+
+def test_an_even_prototype_has_no_contrast(bundle: Bundle, digits: Path) -> None:
+    pixels = decode((digits / "digit.png").read_bytes(), bundle.spec)
+    subject = Explainer(Predictor(bundle, "cpu"))("digit", pixels)
+    assert subject.way is not None
+    even = replace(subject.way, prototypes=np.zeros_like(subject.way.prototypes))
+    with styled():
+        shown = words(draw(replace(subject, way=even)))
+    assert shown.count("prototype, contrast –") == 2
 
 
 def test_even_contrast() -> None:

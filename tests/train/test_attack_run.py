@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -71,12 +73,37 @@ def test_files_of_another_kind(tmp_path: Path) -> None:
     cut = tmp_path / "cut.npz"
     cut.write_bytes((tmp_path / "other.npz").read_bytes()[:60])
     for name in ("junk.npz", "one.npy", "other.npz", "pickled.npz", "cut.npz"):
-        with pytest.raises(DataError, match=f"{name}: .*expected a .npz with images"):
+        with pytest.raises(DataError, match=f"{name}: .*expected a .npz with images.*: write it"):
             read_attack_run(tmp_path / name)
-    with pytest.raises(OSError, match="No such file"):
-        read_attack_run(tmp_path / "nothing.npz")
+    missing = tmp_path / "nothing.npz"
+    with pytest.raises(DataError, match=f"^{missing}: No such file or directory; expected a .npz"):
+        read_attack_run(missing)
+    with pytest.raises(DataError, match="Is a directory; expected a"):
+        read_attack_run(tmp_path)
     with pytest.raises(DataError, match=r"expected \.npz"):
         write_attack_run(tmp_path / "run.zip", AttackRun(**arrays()))
+
+
+def test_one_flipped_byte(tmp_path: Path) -> None:
+    """Wherever it is: refused in the same words, or nothing that matters."""
+    path, run = tmp_path / "run.npz", AttackRun(**arrays())
+    write_attack_run(path, run)
+    whole = path.read_bytes()
+    refusals = []
+    for i in range(len(whole)):
+        for mask in (0x01, 0x04):
+            path.write_bytes(whole[:i] + bytes([whole[i] ^ mask]) + whole[i + 1 :])
+            try:
+                back = read_attack_run(path)
+            except DataError as error:
+                refusals.append(error)
+            else:
+                np.testing.assert_array_equal(back.images, run.images)
+                np.testing.assert_array_equal(back.labels, run.labels)
+    told = [str(error) for error in refusals]
+    assert all(one.startswith(f"{path}: ") and "expected" in one for one in told)
+    causes = {type(error.__cause__) for error in refusals}
+    assert {zlib.error, zipfile.BadZipFile, NotImplementedError, RuntimeError} <= causes
 
 
 def test_a_model_that_cannot_look_at_it() -> None:

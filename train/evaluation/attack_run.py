@@ -12,6 +12,7 @@ It holds no scores: those depend on the model that looks at it.
 from __future__ import annotations
 
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,14 @@ Float32Array = npt.NDArray[np.float32]
 #: The target of an attack that is content with any wrong class.
 UNTARGETED = -1
 
-_FORMAT = "expected a .npz with images (N, S, C, H, W) float32, labels (N,) int64"
+_FORMAT = (
+    "expected a .npz with images (N, S, C, H, W) float32, labels (N,) int64: write it anew, by "
+    "write_attack_run or numpy.savez"
+)
+
+#: What numpy raises of a file that is broken, locked or not there: single bytes that flipped may
+#: end in a stream, in a header, in a compression that is not known or in the mark of a password.
+_UNREADABLE = (ValueError, EOFError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -73,9 +81,10 @@ def read_attack_run(path: Path) -> AttackRun:
             if not isinstance(content, np.lib.npyio.NpzFile):
                 raise DataError(f"found a single array, {_FORMAT}")
             return _run({name: content[name] for name in content.files})
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        told = error if isinstance(error, DataError) else f"{error}; {_FORMAT}"
-        raise DataError(f"{path}: {told}") from error
+    except _UNREADABLE as error:
+        told = error.strerror if isinstance(error, OSError) else None
+        said = error if isinstance(error, DataError) else f"{told or error}; {_FORMAT}"
+        raise DataError(f"{path}: {said}") from error
 
 
 def _run(arrays: dict[str, npt.NDArray[Any]]) -> AttackRun:

@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +195,22 @@ def explaining(plan: Plan) -> Iterator[Figure]:
                 return p99()
 
         found = plan.rounds({"beside": p99_beside, "alone": p99})
+        why = replace(
+            way,
+            name="explain",
+            messages=[
+                wire.message("/v1/explain", image, {"Content-Type": "image/png"})
+                for image in plan.raw.encoded
+            ],
+        )
+        costs = plan.rounds({"explain": _p50(plan, why), "classify": _p50(plan, way)})
+    yield Figure(
+        title="p50 of an explanation over a classification, 1 caller",
+        unit="x",
+        goal=Goal(asked=3, aim=3, most=True),
+        rounds=tuple(a / b for a, b in zip(costs["explain"], costs["classify"], strict=True)),
+        sides={f"{side}, ms": Spread.of(values) for side, values in costs.items()},
+    )
     yield Figure(
         title=f"p99 of {EXPLAIN_CALLERS} callers beside an explanation a second, over alone",
         unit="x",

@@ -8,6 +8,7 @@ import io
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -18,9 +19,12 @@ from PIL import Image
 from service import engine, metrics
 from service.bundle import Bundle
 from service.drawing import DRAWS
+from service.errors import TooManyExplanationsError
 from service.http_api import Doors
 from service.oip.outputs import EXPLAINED, OUTPUTS
 from service.predictor import Predictor
+from service.quarantine import Quarantine
+from service.recorder import Recorder
 from tests.service.faces import oip
 from tests.service.faces.asking import client, over_grpc, over_http, refused
 from tests.service.faces.fakes import GREY, LIMITS, Bench, bench, keys
@@ -113,6 +117,7 @@ def test_pictures_are_of_the_image_and_of_evidence_over_it(at: Bench, digit: byt
     assert seen.size == (found["image"]["width"], found["image"]["height"]) == (8, 8)
     original = np.asarray(Image.open(io.BytesIO(digit)).convert("L"))
     np.testing.assert_array_equal(np.asarray(seen), original)
+    assert [heatmap["png"] is None for heatmap in found["heatmaps"]] == [False] + 4 * [True]
     overlay = np.asarray(picture(found["heatmaps"][0]["png"])).astype(int)
     assert min(overlay.shape[:2]) >= 224
     values = np.array(found["heatmaps"][0]["values"])
@@ -176,6 +181,8 @@ def test_an_explanation_is_a_request_and_no_decision(at: Bench) -> None:
         ({"heatmaps": "101"}, "bad_parameter"),
         ({"heatmaps": "1.5"}, "bad_parameter"),
         ({"heatmap": "1"}, "bad_parameter"),
+        ({"png": "-1"}, "bad_parameter"),
+        ({"png": "101"}, "bad_parameter"),
         ({"alpha": "1e-9"}, "unsupported_alpha"),
         ({"model": "none"}, "unknown_model"),
     ],
@@ -185,6 +192,42 @@ def test_what_cannot_be_explained_is_refused(
 ) -> None:
     response = over_http(lambda c: c.post("/v1/explain", content=digit, params=params), at)
     assert refused(response)[1] == code
+
+
+@pytest.mark.parametrize("png", [0, 3])
+def test_as_many_pictures_come_as_are_asked_for(at: Bench, digit: bytes, png: int) -> None:
+    heatmaps = explained(at, digit, png=png)["heatmaps"]
+    assert [heatmap["png"] is not None for heatmap in heatmaps] == [i < png for i in range(5)]
+
+
+def test_answers_that_are_too_large_are_refused_before_they_are_computed(
+    at: Bench, digit: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "MAX_HEATMAP_VALUES", 5 * 4)  # five classes, 2 x 2 places
+    assert len(explained(at, digit)["heatmaps"]) == 5
+    response = over_http(
+        lambda c: c.post("/v1/explain", content=digit, params={"heatmaps": "6"}), at
+    )
+    assert refused(response) == (400, "bad_parameter")
+    assert "6 classes and 2 x 2 places make 24 numbers: expected at most 20" in response.text
+    body = oip.image_binary([digit], outputs=[{"name": "heatmap"}])
+    assert refused(post(at, body)) == (400, "bad_parameter")
+
+
+def test_an_explanation_keeps_nothing_and_sheds_nothing(
+    at: Bench, digit: bytes, tmp_path: Path
+) -> None:
+    quarantine = Quarantine(tmp_path, 9, 10**6)
+    at.engine._recorder = Recorder(at.tally, quarantine=quarantine)
+    at.engine._explaining = engine.Places(1, TooManyExplanationsError)
+    assert explained(at, noise())["verdict"]["rejected"]
+    with at.engine._explaining.place():
+        response = over_http(lambda c: c.post("/v1/explain", content=digit), at)
+    assert refused(response) == (429, "overloaded")
+    assert "too many explanations" in response.text
+    assert not [name for name, _ in at.tally.values if name == metrics.SHED.name]
+    quarantine.close()
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_body_that_is_no_image_is_refused(at: Bench) -> None:
@@ -301,6 +344,25 @@ def test_samples_are_drawn_by_the_model(at: Bench, predictor: Predictor) -> None
     verdicts = predictor(predictor.draw([0] * DRAWS, 0), [None] * DRAWS)
     best = predictor.draw([0] * DRAWS, 0)[np.argmax([v.p_value for v in verdicts])]
     np.testing.assert_array_equal(np.asarray(picture(found["samples"][0]["png"])), best[0])
+
+
+def test_drawings_are_requests_with_a_deadline_and_places_of_their_own(at: Bench) -> None:
+    late = replace(LIMITS, queue_timeout_s=-1)
+    at.engine.limits = late
+    assert refused(over_http(lambda c: c.get("/v1/samples"), at)) == (504, "deadline_exceeded")
+    at.engine.limits = LIMITS
+    at.engine._drawing = engine.Places(0, TooManyExplanationsError)
+    assert refused(over_http(lambda c: c.get("/v1/samples"), at)) == (429, "overloaded")
+    assert at.counted("http", "deadline_exceeded") == at.counted("http", "overloaded") == 1
+
+
+def test_other_seeds_go_on_with_the_classes(at: Bench, predictor: Predictor) -> None:
+    labels = []
+    for seed in range(3):
+        params = {"count": "4", "seed": str(seed)}
+        found = over_http(lambda c: c.get("/v1/samples", params=params), at).json()  # noqa: B023
+        labels += [one["label"] for one in found["samples"]]
+    assert labels == [predictor.class_labels[i % 10] for i in range(12)]
 
 
 def test_a_seed_draws_the_same_again_and_another_seed_others(at: Bench) -> None:
