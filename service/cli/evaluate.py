@@ -52,8 +52,9 @@ def evaluate(
         typer.Option(
             metavar="NAMES",
             help="What to measure, between commas: ood (strangers), calibration, corruptions (15 "
-            "at 5 severities of --id), attacks (on the classifier, and on the gate as served). "
-            "The last two go on where they were stopped when the command is given again.",
+            "at 5 severities of --id), attacks (on the classifier, and on the gate as served), "
+            "probes (of shape and texture). The last three go on where they were stopped when the "
+            "command is given again.",
         ),
     ] = "ood,calibration",
     attack_budget: Annotated[

@@ -8,6 +8,7 @@ that it classifies rightly, by what needs no gate.
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from calibration.arrays import IntArray
 from train import attacks as the_attacks
 from train.attacks.attacked import AttackedBaseline
 from train.attacks.gate import SmoothGate
+from train.attacks.losses import gradient
 from train.attacks.served import ServedGate
 from train.baselines import ResNetClassifier
 from train.data import DataError
@@ -80,9 +82,11 @@ class AttackSuite:
     def _all(self, held: Held, cells: Cells) -> Iterator[AttackCell]:
         plan = list(self._plan(held))
         passes = sum(attack.passes for _, attack, _ in plan)
+        minutes = passes * _pass_seconds(held, chosen(held, self.budget.images, self.seed)) / 60
         say(
             f"attacks: {len(plan)} on up to {self.budget.images} images, "
-            f"{passes * self.budget.images:,} passes of an image in all"
+            f"{passes * self.budget.images:,} passes of an image in all, about {minutes:.0f} "
+            "minutes if none of them is there already"
         )
         with Progress(self.name, passes * self.budget.images, unit="passes") as progress:
             for source, attack, work in plan:
@@ -130,6 +134,16 @@ def noise(served: ServedGate, like: Victims, seed: int) -> Victims:
     images = random.integers(0, 256, like.images.shape, dtype=np.uint8)
     labels = np.full(len(images), UNLABELLED, dtype=np.int64)
     return Victims(images=images, labels=labels, score=served(images).score)
+
+
+def _pass_seconds(held: Held, victims: Victims) -> float:
+    """Of all victims at once, forward through the gate and back; the second time."""
+    gate, x = SmoothGate(held.model.checkpoint.classifier, held.model.calibration), victims.x
+    for _ in range(2):
+        began = time.perf_counter()
+        at = x.clone().requires_grad_()
+        gradient(gate(at).score, at)
+    return time.perf_counter() - began
 
 
 def _victims(held: Held, index: IntArray) -> Victims:

@@ -20,6 +20,7 @@ from train.evaluation.cells import Cells, forget, work_folder
 from train.evaluation.corruption_suite import CorruptionSuite
 from train.evaluation.measure import CALIBRATION, OOD, Baseline, Held
 from train.evaluation.part import Part
+from train.evaluation.probe_suite import ProbeSuite
 
 
 class Suite(Protocol):
@@ -46,6 +47,7 @@ class Suite(Protocol):
 SUITES: Mapping[str, Callable[[Budget], Suite]] = {
     "corruptions": lambda _: CorruptionSuite(),
     "attacks": lambda budget: AttackSuite(budget=budget),
+    "probes": lambda _: ProbeSuite(),
 }
 
 
