@@ -34,6 +34,8 @@ OUTPUTS = {
     "reason": "BYTES",
 }
 BY_CLASS = ("posterior", "prediction_set")
+#: Outputs that are answered only where they are asked for, with how many dimensions.
+EXPLAINED = {"heatmap": 4, "salience": 3, "energy": 3, "decision_plane": 2}
 NUMPY = {"INT64": np.int64, "BYTES": object, "FP32": np.float32, "FP64": np.float64, "BOOL": bool}
 #: A request may bring its own alpha; these verdicts are of it.
 ALPHA = 0.1

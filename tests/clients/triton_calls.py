@@ -12,7 +12,7 @@ import numpy as np
 from google.protobuf.message import Message
 from tritonclient._auth import BasicAuth
 
-from tests.clients.expected import ALPHA, OUTPUTS, UNKNOWN_VERSION
+from tests.clients.expected import ALPHA, EXPLAINED, OUTPUTS, UNKNOWN_VERSION
 from tests.clients.talk import ask
 from tests.clients.triton_client import Triton, plain
 from tests.clients.triton_errors import errors, unsupported
@@ -61,16 +61,21 @@ async def model(triton: Triton) -> None:
         wanted = [("image", "BYTES", [-1]), ("pixels", "UINT8", [-1, *case.pixels.shape[1:]])]
         talk.check("inputs", _tensors(metadata["inputs"]), wanted)
         wanted = [(name, kind, case.shape_of(name)) for name, kind in OUTPUTS.items()]
-        talk.check("outputs", _tensors(metadata["outputs"]), wanted)
+        told = _tensors(metadata["outputs"])
+        talk.check("outputs", told[: len(OUTPUTS)], wanted)
+        explained = {name: len(shape) for name, _, shape in told[len(OUTPUTS) :]}
+        talk.check("outputs that explain", explained, EXPLAINED)
 
         config = plain(await ask(client.get_model_config(case.model, version)))
         config = config.get("config", config)
         talk.check("name in the configuration", config["name"], case.model)
         found = {entry["name"]: entry["data_type"] for entry in config["input"]}
         talk.check("configured inputs", found, {"image": "TYPE_STRING", "pixels": "TYPE_UINT8"})
-        found = {entry["name"]: entry["data_type"] for entry in config["output"]}
+        kinds = {entry["name"]: entry["data_type"] for entry in config["output"]}
         wanted_types = {name: CONFIG_TYPES[kind] for name, kind in OUTPUTS.items()}
-        talk.check("configured outputs", found, wanted_types)
+        configured = {name: kind for name, kind in kinds.items() if name in OUTPUTS}
+        talk.check("configured outputs", configured, wanted_types)
+        talk.check("configured to explain", set(kinds) - set(OUTPUTS), set(EXPLAINED))
 
 
 async def statistics(triton: Triton) -> None:
@@ -122,6 +127,10 @@ async def infers(triton: Triton) -> None:
     some = ("decision", "p_value", "posterior", "class_label")
     result = await triton.infers("some outputs", many, outputs=triton.outputs(*some))
     talk.check("chosen outputs", _head(result)["outputs"], list(some))
+    result = await triton.infer(many, outputs=triton.outputs(*EXPLAINED))
+    found = {name: result.as_numpy(name) for name in EXPLAINED}
+    talk.check("explained", {name: one.ndim for name, one in found.items()}, EXPLAINED)
+    talk.check("explained images", {len(one) for one in found.values()}, {len(case.images)})
     chosen = triton.outputs("posterior", class_count=3) + triton.outputs("rejected")
     result = await triton.infer(many, outputs=chosen)
     talk.agrees_classification("classification", result.as_numpy("posterior"), 3)
