@@ -147,6 +147,7 @@ def test_on_a_cluster_that_loses_a_worker_a_node_and_the_driver(
     half = pq.ParquetFile(out / "_scored" / "part-00000.parquet")
     assert half.metadata.num_rows == ROWS // 2
     assert not list(out.glob("*.parquet"))
+    Service.wait_until(lambda: not scoring(cluster), "actors of the killed driver have gone")
     with driving(words, output, env) as driver:
 
         def scored_by(others: set[int]) -> bool:
