@@ -37,6 +37,7 @@ from calibration.posterior import rows_of
 from calibration.rows import is_in
 from calibration.table import floats_of, labels_of, logits_of, statistics_of
 from model.image import UInt8Array
+from model.precision import full_convolutions
 from model.scoring import score
 from service.bundle import Bundle
 from service.catalog import find_bundle
@@ -212,7 +213,7 @@ def cost(bundle: Bundle, test: Images) -> None:
 
     @torch.inference_mode()
     def plain(images: UInt8Array) -> object:
-        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        with full_convolutions():
             output = classifier.classify(torch.from_numpy(images).to(classifier.device))
         return posterior(output.logits.double().cpu().numpy())
 

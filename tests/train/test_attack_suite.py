@@ -13,11 +13,12 @@ import torch
 
 from calibration.detection import rate_of
 from service.bundle import Bundle
+from tests.train.holding import held_digits
 from train.attacks.attacked import AttackedBaseline
 from train.attacks.gate import SmoothGate
 from train.attacks.served import Outcome, ServedGate
 from train.baselines import ResNetClassifier, ResNetConfig, ResNetStage
-from train.data import DataError, open_data
+from train.data import DataError
 from train.evaluation import attack_suite
 from train.evaluation.attack_cells import (
     AttackCell,
@@ -45,7 +46,7 @@ from train.evaluation.attack_suite import AttackSuite, chosen, noise
 from train.evaluation.cells import Cells
 from train.evaluation.document import Table
 from train.evaluation.markdown import to_markdown
-from train.evaluation.measure import Baseline, Held, Model, hold
+from train.evaluation.measure import Baseline, Held
 
 TINY = Budget(
     name="tiny",
@@ -67,15 +68,7 @@ SUITE = AttackSuite(budget=TINY)
 
 @pytest.fixture(scope="module")
 def held(bundle: Bundle) -> Held:
-    model = Model(
-        name=bundle.name,
-        version=bundle.version,
-        checkpoint=bundle.checkpoint,
-        calibration=bundle.calibration,
-        record=bundle.rows,
-        training=bundle.manifest.training,
-    )
-    return hold(model, open_data("digits:test"), (), 60)
+    return held_digits(bundle)
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from calibration.arrays import FloatArray
 from calibration.metrics import accuracy, auroc
 from model.image import InputSpec, UInt8Array, decode
 from service.bundle import Bundle
+from tests.train.holding import ROWS, model_of
 from tests.train.test_strangers import drawings, encoded
 from train.data import DataError, ImageRows, open_data
 from train.evaluation import corruption_suite
@@ -38,19 +39,12 @@ SMALL = CorruptionSuite(corruptions=("fog", "contrast"), severities=(1, 5))
 
 @pytest.fixture(scope="module")
 def model(bundle: Bundle) -> Model:
-    return Model(
-        name=bundle.name,
-        version=bundle.version,
-        checkpoint=bundle.checkpoint,
-        calibration=bundle.calibration,
-        record=bundle.rows,
-        training=bundle.manifest.training,
-    )
+    return model_of(bundle)
 
 
 @pytest.fixture(scope="module")
 def held(model: Model) -> Held:
-    return hold(model, open_data("digits:test"), (), 60)
+    return hold(model, open_data("digits:test"), (), ROWS)
 
 
 def counted(monkeypatch: pytest.MonkeyPatch, most: int | None = None) -> list[str]:

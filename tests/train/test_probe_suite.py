@@ -11,11 +11,12 @@ import pytest
 
 from calibration.detection import rate_of
 from service.bundle import Bundle
-from train.data import DataError, open_data
+from tests.train.holding import held_digits
+from train.data import DataError
 from train.evaluation import probe_suite
 from train.evaluation.cells import Cells
 from train.evaluation.markdown import to_markdown
-from train.evaluation.measure import Held, Model, hold
+from train.evaluation.measure import Held
 from train.evaluation.posterior import MODEL
 from train.evaluation.probe_cells import CLEAN, EXCHANGED, SILHOUETTES, ProbeCell
 from train.evaluation.probe_story import part_of
@@ -27,15 +28,7 @@ NAMES = [CLEAN, SILHOUETTES, "2 x 2 patches", "4 x 4 patches", EXCHANGED]
 
 @pytest.fixture(scope="module")
 def held(bundle: Bundle) -> Held:
-    model = Model(
-        name=bundle.name,
-        version=bundle.version,
-        checkpoint=bundle.checkpoint,
-        calibration=bundle.calibration,
-        record=bundle.rows,
-        training=bundle.manifest.training,
-    )
-    return hold(model, open_data("digits:test"), (), 60)
+    return held_digits(bundle)
 
 
 def test_every_probe_is_measured_and_kept(

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from train.attacks.attacked import Attacked
 from train.attacks.ball import Ball
-from train.attacks.losses import gradient, margin
+from train.attacks.losses import gradient, margin, picked
 
 #: Share of rising steps below which a step is too long, and how much a point keeps of its way.
 _RISING, _MOMENTUM = 0.75, 0.75
@@ -39,14 +39,14 @@ def apgd(
         found, way = _looked(attacked, at, labels)
         rises, loss = rises + (found > loss), found
         better = loss > best_loss
-        best, best_way = _picked(better, at, best), _picked(better, way, best_way)
+        best, best_way = picked(better, at, best), picked(better, way, best_way)
         best_loss = torch.maximum(loss, best_loss)
         if step in checkpoints:
             idle = (size_then == size).flatten() & (best_then == best_loss)
             halve = (rises < _RISING * (step - last)) | idle
             size_then, best_then = size, best_loss
-            size = torch.where(halve[:, None, None, None], size / 2, size)
-            at, way = _picked(halve, best, at), _picked(halve, best_way, way)
+            size = picked(halve, size / 2, size)
+            at, way = picked(halve, best, at), picked(halve, best_way, way)
             rises, last = torch.zeros(len(x)), step
     return best
 
@@ -63,7 +63,3 @@ def _checkpoints(steps: int) -> set[int]:
     while shares[-1] < 1:
         shares.append(shares[-1] + max(shares[-1] - shares[-2] - 0.03, 0.06))
     return {math.ceil(share * steps - 1e-9) for share in shares[1:] if share <= 1}
-
-
-def _picked(flags: Tensor, yes: Tensor, no: Tensor) -> Tensor:
-    return torch.where(flags[:, None, None, None], yes, no)

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from calibration.calibration import Calibration
 from train.attacks.attacked import Attacked
+from train.attacks.losses import margin, picked
 
 #: Keeps tanh's inverse finite.
 _EDGE = 1e-6
@@ -72,7 +73,7 @@ def carlini_wagner(
     for _ in range(settings.searches):
         found, distance = _minimised(attacked, x, targets, c, settings, density)
         good = distance < least
-        best = torch.where(good[:, None, None, None], found, best)
+        best = picked(good, found, best)
         least = torch.minimum(distance, least)
         hit = distance.isfinite()
         high, low = torch.where(hit, c, high), torch.where(hit, low, c)
@@ -96,9 +97,9 @@ def _minimised(
         at = (torch.tanh(w) + 1) / 2
         logits, log_prob = attacked.look(at)
         distance = (at - x).flatten(1).square().sum(1)
-        lead = _lead(logits, targets)
+        lead = margin(logits, targets)
         hit = (lead <= -min(settings.kappa, _ENOUGH)) & (distance < least)
-        best = torch.where(hit[:, None, None, None], at.detach(), best)
+        best = picked(hit, at.detach(), best)
         least = torch.where(hit, distance.detach(), least)
         loss = distance + c * lead.clamp_min(-settings.kappa)
         if settings.detection and density is not None and log_prob is not None:
@@ -111,11 +112,6 @@ def _minimised(
 
 #: Margin that counts as a hit at most: an endless kappa asks for as much as it gets.
 _ENOUGH = 1.0
-
-
-def _lead(logits: Tensor, targets: Tensor) -> Tensor:
-    own = logits.gather(1, targets[:, None])[:, 0]
-    return logits.scatter(1, targets[:, None], -torch.inf).amax(1) - own
 
 
 def _detected(log_prob: Tensor, density: Density, dim: int) -> Tensor:

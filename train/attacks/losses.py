@@ -1,4 +1,4 @@
-"""What attacks climb or descend, (B,) each, and gradients of it."""
+"""What attacks climb or descend, (B,) each, gradients of it, and choices image by image."""
 
 from __future__ import annotations
 
@@ -23,3 +23,8 @@ def gradient(loss: Tensor, x: Tensor, *, again: bool = False) -> Tensor:
     """Of each image's loss to its pixels; ``again``: the graph is needed once more."""
     (found,) = torch.autograd.grad(loss.sum(), x, retain_graph=again)
     return found.nan_to_num()
+
+
+def picked(flags: Tensor, yes: Tensor, no: Tensor) -> Tensor:
+    """Images (B, C, H, W) of ``yes`` where ``flags`` (B,) are set, else of ``no``."""
+    return torch.where(flags[:, None, None, None], yes, no)

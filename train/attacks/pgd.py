@@ -21,7 +21,7 @@ from torch import Tensor
 from train.attacks.attacked import Attacked
 from train.attacks.ball import Ball
 from train.attacks.gate import SmoothGate
-from train.attacks.losses import cross_entropy, gradient, margin
+from train.attacks.losses import cross_entropy, gradient, margin, picked
 
 #: Told the current point of each step.
 Watch = Callable[[Tensor], None]
@@ -73,12 +73,12 @@ def selective_pgd(
         wrong = margin(judged.logits, labels) > 0
         excess = judged.score - limit[judged.logits.argmax(1)]
         better = wrong & (excess < least)
-        best, least = _kept(better, at.detach(), best), torch.where(better, excess, least).detach()
+        best, least = picked(better, at.detach(), best), torch.where(better, excess, least).detach()
         if watch is not None:
             watch(at.detach())
         way = _way(judged.logits, judged.score, labels, wrong, at, orthogonal=orthogonal)
         at = ball.project(at.detach() + size * ball.direction(way), x)
-    return _kept(torch.isinf(least), at, best)
+    return picked(torch.isinf(least), at, best)
 
 
 def ood_to_id(
@@ -92,7 +92,7 @@ def ood_to_id(
         judged = gate(at)
         excess = judged.score - limit[judged.logits.argmax(1)]
         better = excess < least
-        best, least = _kept(better, at.detach(), best), torch.where(better, excess, least).detach()
+        best, least = picked(better, at.detach(), best), torch.where(better, excess, least).detach()
         way = -gradient(judged.score, at)
         at = ball.project(at.detach() + size * ball.direction(way), x)
     return best
@@ -105,13 +105,6 @@ def _way(
     if not orthogonal:
         return gradient(torch.where(wrong, -score, loss), at)
     classify, typical = gradient(loss, at, again=True), -gradient(score, at)
-    chosen, other = _picked(wrong, typical, classify), _picked(wrong, classify, typical)
+    chosen, other = picked(wrong, typical, classify), picked(wrong, classify, typical)
     along = (chosen * other).flatten(1).sum(1) / other.flatten(1).square().sum(1).clamp_min(1e-20)
     return chosen - along[:, None, None, None] * other
-
-
-def _picked(flags: Tensor, yes: Tensor, no: Tensor) -> Tensor:
-    return torch.where(flags[:, None, None, None], yes, no)
-
-
-_kept = _picked

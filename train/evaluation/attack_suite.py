@@ -7,7 +7,6 @@ that it classifies rightly, by what needs no gate.
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -34,7 +33,7 @@ from train.evaluation.attack_cells import (
 )
 from train.evaluation.attack_plan import PLAIN, STRANGERS, TARGETED, Attack, Budget
 from train.evaluation.attack_story import part_of
-from train.evaluation.cells import Cells
+from train.evaluation.cells import Cells, sum_of_sources
 from train.evaluation.judging import GATE
 from train.evaluation.measure import Held
 from train.evaluation.part import Part
@@ -91,9 +90,9 @@ class AttackSuite:
         with Progress(self.name, passes * self.budget.images, unit="passes") as progress:
             for source, attack, work in plan:
                 file = f"{source} {attack.name}".replace(" ", "-").replace(",", "")
-                kept = cells.read(file)
-                cell = _read(kept, cells, file) if kept is not None else work()
-                if kept is None:
+                cell = cells.parsed(file, AttackCell.from_json)
+                if cell is None:
+                    cell = work()
                     cells.write(file, cell.to_json())
                 progress.advance(attack.passes * self.budget.images, last=f"{source} {attack.name}")
                 yield cell
@@ -175,14 +174,6 @@ def _baseline_work(
     return lambda: attack_baseline(name, attacked, victims, attack, seed)
 
 
-def _read(content: dict[str, Any], cells: Cells, file: str) -> AttackCell:
-    try:
-        return AttackCell.from_json(content)
-    except ValueError as error:
-        raise DataError(f"{cells.folder}/{file}.json: {error}") from error
-
-
 def _code_sum() -> str:
-    """The SHA-256, shortened, of the files that say what an attack is."""
-    files = sorted(Path(str(the_attacks.__file__)).parent.glob("*.py"))
-    return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()[:16]
+    """Of the files that say what an attack is."""
+    return sum_of_sources(sorted(Path(str(the_attacks.__file__)).parent.glob("*.py")))

@@ -6,17 +6,20 @@ from, and cells of anything else are refused. Nothing here is kept once the repo
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from model.checkpoint import write_atomic
 from train.data import DataError
 
 RECORD_FILE = "record.json"
+
+Cell = TypeVar("Cell")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +58,14 @@ class Cells:
     def read(self, name: str) -> dict[str, Any] | None:
         """The content of a cell; None where it is still to be measured."""
         return self._load(f"{name}.json") if (self.folder / f"{name}.json").exists() else None
+
+    def parsed(self, name: str, parse: Callable[[dict[str, Any]], Cell]) -> Cell | None:
+        """The same by ``parse``, whose ``ValueError`` becomes a ``DataError`` naming the file."""
+        content = self.read(name)
+        try:
+            return None if content is None else parse(content)
+        except ValueError as error:
+            raise DataError(f"{self.folder}/{name}.json: {error}") from error
 
     def write(self, name: str, content: Mapping[str, Any]) -> None:
         """Keep a cell, in one step."""
@@ -111,3 +122,8 @@ def _broken(path: Path) -> DataError:
 def _short(value: Any, most: int = 60) -> str:
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def sum_of_sources(files: Iterable[Path]) -> str:
+    """The SHA-256, shortened, of files whose code the cells follow from."""
+    return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()[:16]

@@ -5,7 +5,6 @@ Cells are kept one by one, so a run that was stopped goes on where it was.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from train import corruptions
 from train.corruptions.parameters import SEVERITIES
 from train.data import DataError
 from train.evaluation import corruptions as the_fifteen
-from train.evaluation.cells import Cells
+from train.evaluation.cells import Cells, sum_of_sources
 from train.evaluation.corruption_cells import (
     CLEAN,
     STORED,
@@ -78,7 +77,7 @@ class CorruptionSuite:
         plan = [(name, severity) for name in self.corruptions for severity in self.severities]
         if storage.encoding is not None:
             plan.insert(0, (STORED, 0))
-        there = {key: _kept(cells, *key) for key in plan}
+        there = {key: cells.parsed(_file(*key), Cell.from_json) for key in plan}
         count = len(held.known.images)
         done = count * sum(cell is not None for cell in there.values())
         with Progress(self.name, count * len(plan), initial=done) as progress:
@@ -95,15 +94,7 @@ def code_sum() -> str:
     """The SHA-256, shortened, of the files that say what a corruption is."""
     folder = Path(str(corruptions.__file__)).parent
     files = [*sorted(folder.glob("*.py")), Path(str(the_fifteen.__file__))]
-    return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()[:16]
-
-
-def _kept(cells: Cells, name: str, severity: int) -> Cell | None:
-    content = cells.read(_file(name, severity))
-    try:
-        return None if content is None else Cell.from_json(content)
-    except ValueError as error:
-        raise DataError(f"{cells.folder}/{_file(name, severity)}.json: {error}") from error
+    return sum_of_sources(files)
 
 
 def _file(name: str, severity: int) -> str:

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from calibration.arrays import FloatArray
 from calibration.calibration import Calibration
 from calibration.detection import Rate, share_of
 from calibration.rows import RowRecord, is_in
 from model.checkpoint import Checkpoint
+from model.precision import full_convolutions
 from train.data import DataError, ImageRows
 from train.evaluation.judging import Judge, JudgedSet
 from train.evaluation.pairs import Mean, Pair, compare, mean_of
@@ -244,7 +244,7 @@ def judged(
 
 
 def _logits(baseline: Baseline, images: Images) -> FloatArray:
-    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+    with full_convolutions():
         found = outputs(baseline.classifier, images)[0]
     if not np.isfinite(found).all():
         raise DataError(

@@ -61,9 +61,9 @@ class ProbeSuite:
         found = []
         with Progress(self.name, len(held.known.images) * len(names)) as progress:
             for name in names:
-                kept = cells.read(_file(name))
-                cell = self._measured(held, name) if kept is None else _read(kept, cells, name)
-                if kept is None:
+                cell = cells.parsed(_file(name), ProbeCell.from_json)
+                if cell is None:
+                    cell = self._measured(held, name)
                     cells.write(_file(name), cell.to_json())
                 found.append(cell)
                 progress.advance(len(held.known.images), last=name)
@@ -114,13 +114,6 @@ def _shape_bias(
         by_shape, by_texture = classes == shapes, classes == textures
         found[source] = share_of(by_shape[by_shape | by_texture])
     return found
-
-
-def _read(content: dict[str, Any], cells: Cells, name: str) -> ProbeCell:
-    try:
-        return ProbeCell.from_json(content)
-    except ValueError as error:
-        raise DataError(f"{cells.folder}/{_file(name)}.json: {error}") from error
 
 
 def _file(name: str) -> str:
