@@ -118,8 +118,8 @@ def answer(
         posterior=_posterior(verdict.posterior, labels, top_k),
         prediction_set=list(verdict.prediction_set),
         p_value=verdict.p_value,
-        p_typicality=_finite(verdict.p_typicality),
-        p_train=_finite(verdict.p_train),
+        p_typicality=finite(verdict.p_typicality),
+        p_train=finite(verdict.p_train),
         alpha=verdict.alpha,
         delta=verdict.delta,
         mode=verdict.mode,
@@ -129,12 +129,12 @@ def answer(
         rejected=verdict.rejected,
         reason=verdict.reason,  # type: ignore[arg-type]  # validated by the model
         scores=Scores(
-            score=_finite(verdict.score),
-            log_prob=_finite(verdict.log_prob),
-            bits_per_dim=_finite(verdict.bits_per_dim),
+            score=finite(verdict.score),
+            log_prob=finite(verdict.log_prob),
+            bits_per_dim=finite(verdict.bits_per_dim),
         ),
         unusual=[
-            UnusualStatistic(statistic=u.statistic, p_value=_finite(u.p_value))
+            UnusualStatistic(statistic=u.statistic, p_value=finite(u.p_value))
             for u in verdict.unusual
         ],
     )
@@ -149,5 +149,6 @@ def _posterior(
     return [ClassProbability(label=labels[k], probability=posterior[k]) for k in order[:top_k]]
 
 
-def _finite(value: float) -> float | None:
+def finite(value: float) -> float | None:
+    """JSON has no word for what is no number."""
     return value if math.isfinite(value) else None

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import base64
-import math
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.answer import ClassifyResponse, ModelName, answer
+from service.answer import ClassifyResponse, ModelName, answer, finite
 from service.ask import Ask, Reply, Wish
 from service.drawing import Drawn
 from service.explainer import Explained, Plane
@@ -152,7 +151,7 @@ def explanation(ask: Ask, reply: Reply) -> ExplainResponse:
             width=found.pixels.shape[2],
         ),
         heatmaps=_heatmaps(found, reply.labels, wish),
-        salience=Salience(log_prob=_finite(found.verdict.log_prob), values=_grid(found.salience)),
+        salience=Salience(log_prob=finite(found.verdict.log_prob), values=_grid(found.salience)),
         energy=Energy(values=_grid(found.energy)),
         decision_plane=_plane(found.plane, reply.labels),
         evidence=_evidence(found),
@@ -177,7 +176,7 @@ def _heatmaps(found: Explained, labels: tuple[str, ...], wish: Wish) -> list[Hea
     return [
         Heatmap(
             label=labels[k],
-            log_posterior=_finite(float(found.heatmaps[k].sum())),
+            log_posterior=finite(float(found.heatmaps[k].sum())),
             values=_grid(found.heatmaps[k]),
             png=_text(heatmap_png(found.pixels, np.nan_to_num(found.heatmaps[k]), scale))
             if place < wish.png
@@ -190,11 +189,11 @@ def _heatmaps(found: Explained, labels: tuple[str, ...], wish: Wish) -> list[Hea
 def _plane(plane: Plane, labels: tuple[str, ...]) -> DecisionPlane:
     return DecisionPlane(
         classes=[
-            PlaneClass(label=labels[k], x=_finite(x), y=_finite(y))
+            PlaneClass(label=labels[k], x=finite(x), y=finite(y))
             for k, (x, y) in zip(plane.classes, plane.means, strict=True)
         ],
-        image=PlanePoint(x=_finite(plane.point[0]), y=_finite(plane.point[1])),
-        boundary=_finite(plane.boundary),
+        image=PlanePoint(x=finite(plane.point[0]), y=finite(plane.point[1])),
+        boundary=finite(plane.boundary),
         radius=plane.radius,
     )
 
@@ -204,10 +203,10 @@ def _evidence(found: Explained) -> Evidence:
         statistics=[
             StatisticEvidence(
                 name=one.name,
-                value=_finite(one.value),
-                p_value=_finite(one.p_value),
-                normal_score=_finite(one.normal_score),
-                contribution=_finite(one.contribution),
+                value=finite(one.value),
+                p_value=finite(one.p_value),
+                normal_score=finite(one.normal_score),
+                contribution=finite(one.contribution),
             )
             for one in found.evidence.statistics
         ],
@@ -220,17 +219,13 @@ def _reference(found: Explained) -> Reference:
     return Reference(
         edges=histogram.edges.tolist(),
         counts=histogram.counts.tolist(),
-        score=_finite(found.verdict.score),
-        rejected_above=_finite(histogram.rejected_above),
+        score=finite(found.verdict.score),
+        rejected_above=finite(histogram.rejected_above),
     )
 
 
 def _grid(values: npt.NDArray[np.float64]) -> Grid:
-    return [[_finite(value) for value in row] for row in values.tolist()]
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+    return [[finite(value) for value in row] for row in values.tolist()]
 
 
 def _text(content: bytes) -> str:

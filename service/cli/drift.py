@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from service.cli.needs import need_figures
+
 if TYPE_CHECKING:
     from calibration.arrays import FloatArray
     from calibration.drift import AlarmBudget
@@ -203,11 +205,8 @@ def _infinite(value: object) -> bool:
 
 def _check_figure(path: Path) -> None:
     """Before minutes of computing."""
-    from importlib.util import find_spec
-
     from calibration.errors import CalibrationError
 
     if path.suffix not in (".png", ".svg"):
         raise CalibrationError(f"--figure {path}: found {path.suffix!r}, expected .png or .svg")
-    if find_spec("matplotlib") is None:
-        raise CalibrationError('--figure draws with matplotlib: pip install "oodgate[figures]"')
+    need_figures("--figure")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from service.cli.arguments import BundleArgument, BundlesOption
+from service.cli.needs import need_figures, need_same_task
 from train.cli import DATA_HELP
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def evaluate(
     Writes evaluation.json, evaluation.md, a page evaluation.html that needs nothing else, and its
     figures. Rows that the model was trained, fitted or calibrated on are left out and counted.
     """
-    _refuse_without_figures()
+    need_figures("evaluate")
     from service.bundle import Bundle
     from service.catalog import find_bundle
     from train.evaluation.attack_plan import budget
@@ -122,13 +122,6 @@ def _sets(
     return split_known(open_data(known), (), model.training, classes)[0], []
 
 
-def _refuse_without_figures() -> None:
-    from calibration.errors import CalibrationError
-
-    if find_spec("matplotlib") is None:
-        raise CalibrationError('evaluate draws with matplotlib: pip install "oodgate[figures]"')
-
-
 def _model(bundle: Bundle) -> Model:
     from model.scoring import default_device
     from train.evaluation.measure import Model
@@ -156,7 +149,7 @@ def _baselines(folders: list[Path], model: Model) -> list[Baseline]:
 
 def _baseline(folder: Path, model: Model) -> Baseline:
     """A run of the model's input and classes; raises ``CheckpointError`` for any other."""
-    from model.checkpoint import CheckpointError, load_model
+    from model.checkpoint import load_model
     from model.scoring import default_device
     from service.cli.source import finished_run
     from train.baselines import load_baseline
@@ -168,16 +161,11 @@ def _baseline(folder: Path, model: Model) -> Baseline:
     kind = run_config(run).kind
     load = load_baseline if kind == "resnet" else load_model
     found = load(folder / MODEL_FOLDER)
-    pairs = {
-        "input": (found.spec, model.checkpoint.spec),
-        "classes": (found.class_labels, model.checkpoint.class_labels),
-    }
-    for name, (theirs, ours) in pairs.items():
-        if theirs != ours:
-            raise CheckpointError(
-                f"--baseline {folder}: {name} {theirs}, but the model has {ours}; train it on the "
-                "model's data"
-            )
+    need_same_task(
+        f"--baseline {folder}",
+        (found.spec, found.class_labels),
+        (model.checkpoint.spec, model.checkpoint.class_labels),
+    )
     return Baseline(
         name=folder.resolve().name,
         kind=kind,

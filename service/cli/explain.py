@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from service.cli.arguments import BundleArgument, BundlesOption
+from service.cli.needs import need_figures, need_same_task
 
 if TYPE_CHECKING:
     from service.cli.explain_images import Sight
@@ -96,7 +97,7 @@ def explain(
     from service.cli.explain_images import image_files
 
     _refuse(contrast)
-    _refuse_without_figures()
+    need_figures("explain")
     files = image_files(images)
     predictor, asked = _opened(bundle, bundles, out, class_)
     baseline = None if compare is None else _baseline(compare, predictor)
@@ -126,15 +127,6 @@ def _refuse(contrast: float | None) -> None:
             f"--contrast {contrast:g}: expected a number above 0; 1 is the posterior itself, 0.01 "
             "counts all classes nearly alike"
         )
-
-
-def _refuse_without_figures() -> None:
-    from importlib.util import find_spec
-
-    from calibration.errors import CalibrationError
-
-    if find_spec("matplotlib") is None:
-        raise CalibrationError('explain draws with matplotlib: pip install "oodgate[figures]"')
 
 
 def _opened(
@@ -175,16 +167,11 @@ def _baseline(folder: Path, predictor: Predictor) -> BaselineCheckpoint:
             "oodgate train --baseline resnet"
         )
     found = load_baseline(folder / MODEL_FOLDER)
-    pairs = {
-        "input": (found.spec, predictor.spec),
-        "classes": (found.class_labels, predictor.class_labels),
-    }
-    for name, (theirs, ours) in pairs.items():
-        if theirs != ours:
-            raise CheckpointError(
-                f"--compare {folder}: {name} {theirs}, but the model has {ours}; train it on the "
-                "model's data"
-            )
+    need_same_task(
+        f"--compare {folder}",
+        (found.spec, found.class_labels),
+        (predictor.spec, predictor.class_labels),
+    )
     found.classifier.to(predictor.bundle.checkpoint.classifier.device)
     return found
 

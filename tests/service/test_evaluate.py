@@ -8,7 +8,6 @@ import io
 import json
 import re
 import shutil
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -392,8 +391,7 @@ def test_without_matplotlib(
 ) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr(
-        sys.modules["service.cli.evaluate"],
-        "find_spec",
+        "importlib.util.find_spec",
         lambda name: None if name == "matplotlib" else find(name),
     )
     words = ("--id", "digits:test", "--ood", noise, "--out", tmp_path / "out")
