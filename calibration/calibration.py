@@ -20,6 +20,7 @@ from calibration.arrays import FloatArray, IntArray
 from calibration.combined_score import LOG_PROB, CombinedScore
 from calibration.decisions import Decisions
 from calibration.errors import CalibrationError
+from calibration.fit_rows import fit_rows, outliers_of, values_of
 from calibration.modes import MARGINAL, Ranking, ranking
 from calibration.posterior import TEMPERATURE, Posterior, missing_labels, rows_of
 from calibration.prediction_sets import LAC
@@ -92,6 +93,7 @@ class Calibration:
     ) -> Calibration:
         """Fit on a score table: posterior and S on ``fit`` rows, q_hat and references on ``cal``.
 
+        ``outlier`` rows, distorted copies of fit rows, give S another view.
         ``train`` rows give the training reference; without any ``p_train`` is NaN. Rows with an
         error are dropped and counted; every other row needs a split. Where a fit or cal row has no
         label, or there is no fit row, the posterior and its sets come from ``posterior_from``, an
@@ -262,11 +264,10 @@ def top_class(logits: FloatArray) -> IntArray:
 
 
 def _fitted_score(rows: pa.Table) -> CombinedScore:
-    fit = rows_of(rows, "fit")
-    if fit.any():
-        part = rows.filter(pa.array(fit))
-        values = {LOG_PROB: floats_of(part, LOG_PROB), **statistics_of(part)}
-        logits = logits_of(part)
+    part, outliers = fit_rows(rows), None
+    if part.num_rows:
+        values, logits = values_of(part), logits_of(part)
+        outliers = outliers_of(rows, tuple(values))
     else:
         part = rows.filter(pa.array(rows_of(rows, "train")))
         if not part.num_rows:
@@ -275,4 +276,4 @@ def _fitted_score(rows: pa.Table) -> CombinedScore:
                 "ranked by is fitted on rows that do not calibrate it"
             )
         values, logits = {LOG_PROB: floats_of(part, LOG_PROB)}, logits_of(part)
-    return CombinedScore.fit(values, top_class(logits), logits.shape[1])
+    return CombinedScore.fit(values, top_class(logits), logits.shape[1], outliers)

@@ -2,7 +2,7 @@
 
 To combine first and rank once is exact for any number of dependent statistics, where p-values of
 each combined by Fisher's chi-square are not. S is fitted on fit rows alone and frozen before any
-calibration row is ranked by it. Three views, each turned into a normal score t by its own
+calibration row is ranked by it. Up to four views, each turned into a normal score t by its own
 distribution over rows that it was not fitted on (five folds of the fit rows):
 
 - ``joint``: surprise under the Gaussian of the predicted class (``class_gaussians``) over
@@ -11,8 +11,10 @@ distribution over rows that it was not fitted on (five folds of the fit rows):
   common among all images and rare for its class
 - ``ambiguity``: entropy of the posterior, at a quarter of the weight of the others: a stranger may
   be no typical member of any class, and so may an image between two classes
+- ``distortion``: log-odds to be a distorted copy of a fit row, where there were such copies
+  (``outlier_exposure``)
 
-    S = log(e^t_joint + e^t_within + e^t_ambiguity / 4)
+    S = log(e^t_joint + e^t_within + e^t_ambiguity / 4 + e^t_distortion)
 
 Sized to the rows: a class with fewer than ``CLASS_ROWS`` of them shares the group of all rows, and
 below ``COMBINED_ROWS`` in all S is the distance of log p(x) from the middle of its distribution,
@@ -33,6 +35,7 @@ from calibration.arrays import FloatArray, IntArray
 from calibration.class_gaussians import ClassGaussians
 from calibration.errors import CalibrationError
 from calibration.normal_scores import NormalScores
+from calibration.outlier_exposure import OutlierNet, Outliers
 
 #: The column that S reads beside the statistics.
 LOG_PROB = "log_prob"
@@ -47,23 +50,34 @@ COMBINED_ROWS = 60
 FOLDS = 5
 #: Log of the weight of the ambiguity beside that of the other views.
 AMBIGUITY = math.log(1 / 4)
+#: The views, in the order of their columns; S may lack the last two.
+VIEWS = (JOINT, WITHIN, DOUBT, DISTORTION) = ("joint", "within", "ambiguity", "distortion")
 #: Steps that S is rounded to: sums differ in their last bits between machines and batch sizes.
 STEP = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Views:
-    """The two densities: a Gaussian of shared normal scores, and of those within the group."""
+    """The two densities: a Gaussian of shared normal scores, and of those within the group; and
+    the network that knows ``outliers``, None where there were none."""
 
     joint: ClassGaussians
     by_group: NormalScores
     within: ClassGaussians
+    outliers: OutlierNet | None
 
     @classmethod
-    def fit(cls, x: FloatArray, shared: FloatArray, group: IntArray, groups: int) -> Views:
+    def fit(
+        cls,
+        x: FloatArray,
+        shared: FloatArray,
+        group: IntArray,
+        groups: int,
+        outliers: FloatArray | None,
+    ) -> Views:
         """Of rows (n, S), their ``shared`` normal scores (n, S) and groups (n,).
 
-        The last of ``groups`` is that of all rows.
+        The last of ``groups`` is that of all rows; ``outliers`` (m, S) are shared normal scores.
         """
         index = [_members(group, g, groups) for g in range(groups)]
         by_group = NormalScores.fit([x[rows] for rows in index])
@@ -72,7 +86,20 @@ class Views:
             joint=ClassGaussians.fit([shared[rows] for rows in index], shared),
             by_group=by_group,
             within=ClassGaussians.fit(own, np.concatenate(own)),
+            outliers=None if outliers is None else OutlierNet.fit(shared, outliers),
         )
+
+    def columns(
+        self, x: FloatArray, shared: FloatArray, group: IntArray, names: Sequence[str]
+    ) -> FloatArray:
+        """Of rows (N, S) of the statistics ``names``: what each view that there is finds, before
+        it becomes a normal score, (N, V) in the order of ``views_of``."""
+        found = [self.surprise(x, shared, group)]
+        if ENTROPY in names:
+            found.append(x[:, [names.index(ENTROPY)]])
+        if self.outliers is not None:
+            found.append(self.outliers(shared)[:, None])
+        return np.concatenate(found, axis=1)
 
     def surprise(self, x: FloatArray, shared: FloatArray, group: IntArray) -> FloatArray:
         """Of rows (N, S) and their shared normal scores: (N, 2), joint and within."""
@@ -87,7 +114,7 @@ class CombinedScore:
     """S of ``names``; made by ``fit``, stored by ``calibration.score_file``.
 
     ``group_of`` (K,): the group of each predicted class. ``over_all``: the normal scores that all
-    classes share. ``tails``: normal scores of the views' surprises. Without ``views`` S is the
+    classes share. ``tails``: normal scores of what the views find. Without ``views`` S is the
     distance of log p(x) from its middle, and ``tails`` has nothing to map.
     """
 
@@ -100,17 +127,24 @@ class CombinedScore:
 
     @classmethod
     def fit(
-        cls, values: Mapping[str, npt.ArrayLike], predicted: IntArray, classes: int
+        cls,
+        values: Mapping[str, npt.ArrayLike],
+        predicted: IntArray,
+        classes: int,
+        outliers: Outliers | None = None,
     ) -> CombinedScore:
         """Of fit rows: ``values`` name -> (n,), ``log_prob`` among them, classes (n,) in [0, K).
 
-        The order of rows does not matter. Raises ``CalibrationError`` without a name or a row, of
-        one row where ``log_prob`` is not among the names, and for values that are not finite.
+        ``outliers``: distorted copies of these rows, of the same statistics; fewer than
+        ``COMBINED_ROWS`` of them are not used. The order of rows does not matter. Raises
+        ``CalibrationError`` without a name or a row, of one row where ``log_prob`` is not among the
+        names, and for values that are not finite.
         """
         names = tuple(values)
         x = _matrix(values, names)
         order = np.lexsort((predicted, *x.T))
         x, predicted = x[order], predicted[order]
+        copies = None if outliers is None else _copies(outliers, names, order)
         least = 1 if LOG_PROB in names else 2  # folds need a row to be left out of
         if len(x) < least or not np.isfinite(x).all():
             raise CalibrationError(
@@ -124,9 +158,10 @@ class CombinedScore:
         else:
             group_of, groups = _groups(predicted, classes)
             group = group_of[predicted]
-            surprises = _left_out_surprises(x, group, groups)
-            views = Views.fit(x, _shared(over_all, x), group, groups)
-            tails = NormalScores.fit([_with_entropy(surprises, x, names)])
+            found = _left_out(x, group, groups, copies, names)
+            strange = None if copies is None else _shared(over_all, copies[0])
+            views = Views.fit(x, _shared(over_all, x), group, groups, strange)
+            tails = NormalScores.fit([found])
         return cls(
             names=names,
             rows=len(x),
@@ -156,7 +191,7 @@ class CombinedScore:
         return scores, x, shared
 
     def shares(self, x: FloatArray, shared: FloatArray, predicted: IntArray) -> FloatArray:
-        """How much of e^S each view is, (N, 2 or 3), rows that sum to 1; of finite rows as
+        """How much of e^S each of ``views_of`` is, (N, V), rows that sum to 1; of finite rows as
         ``__call__`` gives them. Raises ``CalibrationError`` where S has no views."""
         t = self._views(x, shared, self.group_of[predicted])
         weights = np.exp(t - t.max(axis=1, keepdims=True))
@@ -170,6 +205,19 @@ class CombinedScore:
         own = views.by_group(x, group)
         return np.stack([views.joint.parts(shared, group), views.within.parts(own, group)], axis=1)
 
+    @property
+    def views_of(self) -> tuple[str, ...]:
+        """The ``VIEWS`` that S has, none where it has no densities."""
+        if self.views is None:
+            return ()
+        there = {DOUBT: ENTROPY in self.names, DISTORTION: self.views.outliers is not None}
+        return tuple(view for view in VIEWS if there.get(view, True))
+
+    @property
+    def weights(self) -> FloatArray:
+        """Logs of the weights of ``views_of`` in e^S."""
+        return np.array([AMBIGUITY if view == DOUBT else 0.0 for view in self.views_of])
+
     def _fitted_views(self) -> tuple[Views, NormalScores]:
         if self.views is None or self.tails is None:
             raise CalibrationError(
@@ -179,12 +227,9 @@ class CombinedScore:
         return self.views, self.tails
 
     def _views(self, x: FloatArray, shared: FloatArray, group: IntArray) -> FloatArray:
-        """Normal scores of the views, the weight of the ambiguity in them."""
+        """Normal scores of the views, their weights in them."""
         views, tails = self._fitted_views()
-        surprises = views.surprise(x, shared, group)
-        t = _shared(tails, _with_entropy(surprises, x, self.names))
-        t[:, 2:] += AMBIGUITY
-        return t
+        return _shared(tails, views.columns(x, shared, group, self.names)) + self.weights
 
     def _scores(self, x: FloatArray, shared: FloatArray, group: IntArray) -> FloatArray:
         if self.views is None:
@@ -214,23 +259,43 @@ def _members(group: IntArray, g: int, groups: int) -> IntArray:
     return np.arange(len(group)) if g == groups - 1 else np.flatnonzero(group == g)
 
 
-def _left_out_surprises(x: FloatArray, group: IntArray, groups: int) -> FloatArray:
-    """The views' surprise at each row when fitted without its fold: (n, 2)."""
+def _copies(
+    outliers: Outliers, names: Sequence[str], order: IntArray
+) -> tuple[FloatArray, IntArray] | None:
+    """Values (m, S) of outliers that are enough, and the place in ``order`` of the row of each."""
+    if len(outliers) < COMBINED_ROWS:
+        return None
+    copies = _matrix(outliers.values, names)
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    of = place[outliers.of]
+    sort = np.lexsort((of, *copies.T))
+    return copies[sort], of[sort]
+
+
+def _left_out(
+    x: FloatArray,
+    group: IntArray,
+    groups: int,
+    copies: tuple[FloatArray, IntArray] | None,
+    names: Sequence[str],
+) -> FloatArray:
+    """What the views find of each row when fitted without its fold and without copies of rows of
+    that fold: (n, V)."""
     fold = np.random.default_rng(0).permutation(len(x)) % FOLDS
-    found = np.empty((len(x), 2))
+    parts = []
     for k in range(FOLDS):
         out = fold == k
         over_all = NormalScores.fit([x[~out]])
-        views = Views.fit(x[~out], _shared(over_all, x[~out]), group[~out], groups)
-        found[out] = views.surprise(x[out], _shared(over_all, x[out]), group[out])
+        strange = None
+        if copies is not None:
+            strange = _shared(over_all, copies[0][fold[copies[1]] != k])
+        views = Views.fit(x[~out], _shared(over_all, x[~out]), group[~out], groups, strange)
+        parts.append(views.columns(x[out], _shared(over_all, x[out]), group[out], names))
+    found = np.empty((len(x), parts[0].shape[1]))
+    for k, part in enumerate(parts):
+        found[fold == k] = part
     return found
-
-
-def _with_entropy(surprises: FloatArray, x: FloatArray, names: Sequence[str]) -> FloatArray:
-    """The columns of the views; without the entropy among the statistics there are two."""
-    if ENTROPY not in names:
-        return surprises
-    return np.column_stack([surprises, x[:, names.index(ENTROPY)]])
 
 
 def _matrix(values: Mapping[str, npt.ArrayLike], names: Sequence[str]) -> FloatArray:

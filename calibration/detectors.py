@@ -2,10 +2,10 @@
 
 All are fitted on the calibration's fit rows alone, and read off the score table.
 ``input_statistics`` and ``flow_statistics`` are the combined score of these statistics only, with
-the same densities given the predicted class, so that a network earns its place by what it adds.
-DoSE is the density of statistics estimation of Morningstar et al. (AISTATS 2021) in its simplest
-form: three statistics, each with a kernel density of its own. How detectors are judged is in
-``calibration.detection``.
+the same densities given the predicted class and the same outliers, so that a network earns its
+place by what it adds. DoSE is the density of statistics estimation of Morningstar et al. (AISTATS
+2021) in its simplest form: three statistics, each with a kernel density of its own. How detectors
+are judged is in ``calibration.detection``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from calibration.arrays import FloatArray
 from calibration.calibration import Calibration
 from calibration.combined_score import LOG_PROB, CombinedScore
 from calibration.errors import CalibrationError
-from calibration.posterior import rows_of
+from calibration.fit_rows import fit_rows, outliers_of, values_of
 from calibration.table import floats_of, logits_of, statistics_of
 
 #: How the names of the input's own statistics begin.
@@ -53,7 +53,7 @@ def fit_detectors(calibration: Calibration) -> tuple[Detector, ...]:
 
     Raises ``CalibrationError`` for a calibration without fit rows.
     """
-    fit = calibration.table.filter(pa.array(rows_of(calibration.table, "fit")))
+    fit = fit_rows(calibration.table)
     if not fit.num_rows:
         raise CalibrationError(
             "the calibration has no fit rows, which what the gate is held against is fitted on: "
@@ -68,16 +68,11 @@ def fit_detectors(calibration: Calibration) -> tuple[Detector, ...]:
         "entropy": ("entropy", partial(_entropy, calibration)),
         "max_probability": ("maximum probability", partial(_max_probability, calibration)),
         "dose": ("DoSE, 3 statistics", _dose(fit)),
-        "input_statistics": ("input statistics only", _combined(fit, inputs)),
-        "flow_statistics": ("flow statistics only", _combined(fit, flow)),
+        "input_statistics": ("input statistics only", _combined(calibration.table, inputs)),
+        "flow_statistics": ("flow statistics only", _combined(calibration.table, flow)),
         "gate": ("the gate", partial(_gate, calibration)),
     }
     return tuple(Detector(name=n, title=title, score=score) for n, (title, score) in made.items())
-
-
-def values_of(table: pa.Table) -> dict[str, FloatArray]:
-    """``log_prob`` and the statistics of a table by name, (N,) each."""
-    return {LOG_PROB: floats_of(table, LOG_PROB), **statistics_of(table)}
 
 
 def _surprise(table: pa.Table) -> FloatArray:
@@ -133,13 +128,17 @@ def _dose_values(values: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
     return {name: with_latent[name] for name in DOSE if name in with_latent}
 
 
-def _combined(fit: pa.Table, names: list[str]) -> Score:
+def _combined(rows: pa.Table, names: list[str]) -> Score:
     """The combined score of some statistics; of none, or one row, every image is alike."""
+    fit = fit_rows(rows)
     if not names or fit.num_rows < 2:
         return lambda table: np.zeros(table.num_rows)
     values, logits = values_of(fit), logits_of(fit)
     score = CombinedScore.fit(
-        {name: values[name] for name in names}, logits.argmax(axis=1), logits.shape[1]
+        {name: values[name] for name in names},
+        logits.argmax(axis=1),
+        logits.shape[1],
+        outliers_of(rows, names),
     )
     return lambda table: score(values_of(table), logits_of(table).argmax(axis=1))[0]
 

@@ -18,9 +18,6 @@ from calibration.calibration import Calibration, top_class
 from calibration.combined_score import LOG_PROB
 from calibration.typicality import p_typicality
 
-#: The views of S, in the order of ``CombinedScore.shares``.
-VIEWS = ("joint", "within", "ambiguity")
-
 
 @dataclass(frozen=True, kw_only=True)
 class StatisticEvidence:
@@ -65,7 +62,7 @@ def evidence(
         density = shares[:, :2] / shares[:, :2].sum(axis=1, keepdims=True)
         contributions[usable] = (density[:, :, None] * parts).sum(axis=1)
         for i, row in zip(np.flatnonzero(usable), shares.tolist(), strict=True):
-            views[i] = dict(zip(VIEWS, row, strict=False))
+            views[i] = dict(zip(combined.views_of, row, strict=True))
     typical = p_typicality(calibration.reference.held_out, np.asarray(log_prob, np.float64))
     return [
         Evidence(

@@ -125,10 +125,16 @@ def record_of(calibration: Calibration) -> Record:
         classes=calibration.classes,
         score_rows=calibration.combined.rows,
         score_groups=int(calibration.combined.group_of.max()) + 1,
-        counts={split: splits.count(split) for split in SPLITS} | {"dropped": calibration.dropped},
+        counts=_counts(splits) | {"dropped": calibration.dropped},
         statistics=list(calibration.reference.names),
         train_log_prob=summary(calibration.reference.train),
     )
+
+
+def _counts(splits: list[str]) -> dict[str, int]:
+    """Rows of each split; of outliers only where there are some, as earlier versions had none."""
+    counts = {split: splits.count(split) for split in SPLITS}
+    return {split: count for split, count in counts.items() if count or split != "outlier"}
 
 
 def _check_score(combined: CombinedScore, rows: pa.Table) -> None:

@@ -15,6 +15,7 @@ from calibration.class_gaussians import ClassGaussians
 from calibration.combined_score import ENTROPY, LOG_PROB, CombinedScore, Views
 from calibration.errors import CalibrationError
 from calibration.normal_scores import NormalScores
+from calibration.outlier_exposure import OutlierNet
 
 AnyArray = npt.NDArray[Any]
 
@@ -31,7 +32,13 @@ def score_to_bytes(score: CombinedScore) -> bytes:
         arrays |= _arrays("by_group", score.views.by_group, _MAPS)
         arrays |= _arrays("joint", score.views.joint, _GAUSSIANS)
         arrays |= _arrays("within", score.views.within, _GAUSSIANS)
-    header = {"names": score.names, "rows": score.rows, "views": score.views is not None}
+    header: dict[str, Any] = {"names": score.names, "rows": score.rows}
+    header["views"] = score.views is not None
+    if score.views is not None and score.views.outliers is not None:
+        net = score.views.outliers
+        for layer, (weights, biases) in enumerate(zip(net.weights, net.biases, strict=True)):
+            arrays |= {f"outliers.weights_{layer}": weights, f"outliers.biases_{layer}": biases}
+        header["outlier_layers"] = len(net.weights)
     # one key, since several would be written in any order
     return bytes(save(arrays, metadata={_HEADER: json.dumps(header)}))
 
@@ -48,8 +55,8 @@ def score_from_bytes(data: bytes) -> CombinedScore:
         raise CalibrationError(f"not a combined score ({error}); calibrate again") from error
 
 
-def _header(data: bytes) -> tuple[tuple[str, ...], int, bool]:
-    """Names, rows and whether there are views, of the metadata.
+def _header(data: bytes) -> tuple[tuple[str, ...], int, bool, int]:
+    """Names, rows, whether there are views, and layers of their network, of the metadata.
 
     That safetensors gives of files alone: 8 bytes of length, then JSON.
     """
@@ -58,37 +65,54 @@ def _header(data: bytes) -> tuple[tuple[str, ...], int, bool]:
     header = json.loads(found)
     names, rows, views = header["names"], header["rows"], header["views"]
     strings = type(names) is list and all(type(name) is str for name in names)
-    if not (strings and type(rows) is int and type(views) is bool):
+    layers = header.get("outlier_layers", 0)  # earlier versions had no such view
+    if not (strings and type(rows) is int and type(views) is bool and type(layers) is int):
         raise TypeError(f"header {header!r}")
     if len(set(names)) < max(1, len(names)) or not (views or LOG_PROB in names):
         raise ValueError(f"names {names!r}")
-    return tuple(names), rows, views
+    return tuple(names), rows, views, layers
 
 
 def _score(
-    names: tuple[str, ...], rows: int, has_views: bool, arrays: Mapping[str, AnyArray]
+    names: tuple[str, ...],
+    rows: int,
+    has_views: bool,
+    layers: int,
+    arrays: Mapping[str, AnyArray],
 ) -> CombinedScore:
     groups = len(arrays["joint.means"]) if has_views else 1
     (classes,) = arrays["group_of"].shape
     group_of = _array(arrays, "group_of", (classes,), np.int64)
     _check_indices("group_of", group_of, groups)
-    columns = 2 + (ENTROPY in names)
+    columns = 2 + (ENTROPY in names) + (layers > 0)
     return CombinedScore(
         names=names,
         rows=rows,
         group_of=group_of,
         over_all=_maps("over_all", arrays, 1, len(names)),
-        views=_views(arrays, groups, len(names)) if has_views else None,
+        views=_views(arrays, groups, len(names), layers) if has_views else None,
         tails=_maps("tails", arrays, 1, columns) if has_views else None,
     )
 
 
-def _views(arrays: Mapping[str, AnyArray], groups: int, size: int) -> Views:
+def _views(arrays: Mapping[str, AnyArray], groups: int, size: int, layers: int) -> Views:
     return Views(
         joint=_gaussians("joint", arrays, groups, size),
         by_group=_maps("by_group", arrays, groups, size),
         within=_gaussians("within", arrays, groups, size),
+        outliers=_outlier_net(arrays, size, layers) if layers else None,
     )
+
+
+def _outlier_net(arrays: Mapping[str, AnyArray], size: int, layers: int) -> OutlierNet:
+    weights, biases = [], []
+    for layer in range(layers):
+        last = layer == layers - 1
+        units = 1 if last else arrays[f"outliers.weights_{layer}"].shape[-1]
+        weights.append(_array(arrays, f"outliers.weights_{layer}", (size, units)))
+        biases.append(_array(arrays, f"outliers.biases_{layer}", (units,)))
+        size = units
+    return OutlierNet(weights=tuple(weights), biases=tuple(biases))
 
 
 def _maps(prefix: str, arrays: Mapping[str, AnyArray], groups: int, size: int) -> NormalScores:

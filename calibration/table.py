@@ -3,7 +3,8 @@
 Scoring writes it, calibration fits on it; a verdict table has the same columns and more. Columns:
 
 - ``id`` string; ``label`` int64, the true class in [0, K), null = unknown
-- ``split`` string: train, fit or cal; null = not part of a calibration
+- ``split`` string: train, fit or cal; outlier, a distorted copy of the fit row of the same ``id``;
+  null = not part of a calibration
 - ``logits`` list<float32>, K a row, nats up to a constant shared by the classes
 - ``log_prob`` float64, log p(x) in nats
 - ``stat_*`` float64, one column a named statistic of the forward pass
@@ -29,7 +30,7 @@ from calibration.errors import CalibrationError
 
 SCHEMA_VERSION = "1"
 STATISTIC_PREFIX = "stat_"
-SPLITS = ("train", "fit", "cal")
+SPLITS = ("train", "fit", "cal", "outlier")
 
 _VERSION_KEY = b"oodgate.score_table"
 

@@ -89,6 +89,16 @@ def train(
             help="Train as if DATA had no such class, to try it as a stranger; may be repeated.",
         ),
     ] = None,
+    adversarial_eps: Annotated[
+        float | None,
+        typer.Option(
+            help="Adversarial training: move half of each batch against its class, each pixel by "
+            "up to so many 8-bit levels. Attacks become harder, training takes twice as long."
+        ),
+    ] = None,
+    adversarial_steps: Annotated[
+        int | None, typer.Option(help="Steps of that attack; 2 if left out.", min=1)
+    ] = None,
     augment: Annotated[
         bool | None,
         typer.Option("--augment/--no-augment", help="Flips and shifts, as the recipe has them."),
@@ -155,6 +165,8 @@ def train(
         "recompute": recompute,
         "workers": workers,
         "leave_out": tuple(leave_out) if leave_out else None,
+        "adversarial_eps": adversarial_eps,
+        "adversarial_steps": adversarial_steps,
         **({"flip": False, "shift": 0} if augment is False else {}),
     }
     given = {name: value for name, value in asked.items() if value is not None}

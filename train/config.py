@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
 from model.config import expect_integer, expect_number
+from train.attacks.attacked import WHITE
 
 Kind = Literal["flow", "resnet"]
 Precision = Literal["float32", "bf16"]
@@ -30,6 +31,8 @@ class TrainConfig:
     training, in place of the recipe's. ``recompute`` trades half as much time again for
     activation memory that does not grow with depth. ``init``: a bundle or checkpoint to begin with.
     ``leave_out``: class names; the run is as if the data had no such classes.
+    ``adversarial_eps``: half of each batch is moved by up to so many 8-bit levels, in
+    ``adversarial_steps``, against its class (``train.adversarial``); 0 for none.
     """
 
     recipe: str
@@ -59,13 +62,18 @@ class TrainConfig:
     cal_rows: int = 5000
     threads: int = 1
     leave_out: tuple[str, ...] = ()
+    adversarial_eps: float = 0.0
+    adversarial_steps: int = 2
 
     def __post_init__(self) -> None:
         """Refuse values that cannot train, naming them."""
         self._expect_types()
         if math.isnan(self.beta) or self.beta < 0:
             raise ValueError(f"beta {self.beta}: expected a number from 0 to inf")
-        for name in ("epochs", "batch_size", "fit_rows", "cal_rows", "threads", "workers"):
+        for name in (
+            *("epochs", "batch_size", "fit_rows", "cal_rows", "threads", "workers"),
+            "adversarial_steps",
+        ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} {getattr(self, name)}: expected at least 1")
         if self.rows is not None and self.rows < 1:
@@ -79,6 +87,15 @@ class TrainConfig:
         for name in ("seed", "shift"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} {getattr(self, name)}: expected 0 or more")
+        if not 0 <= self.adversarial_eps <= WHITE:
+            raise ValueError(
+                f"adversarial_eps {self.adversarial_eps}: expected 0 (none) to {WHITE} 8-bit levels"
+            )
+        if self.adversarial_eps and self.beta == 0:
+            raise ValueError(
+                "adversarial_eps with beta 0: attacked images count in the class loss alone, which "
+                "then has no weight; expected a beta above 0"
+            )
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema {self.ema}: expected 0 (none) to below 1")
         for name, kinds in (("kind", Kind), ("precision", Precision)):

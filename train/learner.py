@@ -36,8 +36,17 @@ class Learner(nn.Module, ABC):
     classifier: Classifier
 
     @abstractmethod
-    def forward(self, pixels: Tensor, labels: Tensor) -> BatchResult:
-        """The loss of pixels (B, C, H, W) in [0, 1] with class indices (B,)."""
+    def forward(self, pixels: Tensor, labels: Tensor, moved: int = 0) -> BatchResult:
+        """The loss of pixels (B, C, H, W) in [0, 1] with class indices (B,).
+
+        The first ``moved`` images are an attacker's (``train.adversarial``).
+        """
+
+    def logits(self, pixels: Tensor) -> Tensor:
+        """Of the classes alone, (B, K)."""
+        output = self.classifier(pixels)
+        found: Tensor = output if isinstance(output, Tensor) else output.logits
+        return found
 
     @abstractmethod
     def initialise(self, pixels: Tensor) -> None:
@@ -55,10 +64,10 @@ class FlowLearner(Learner):
         classifier.flow.recompute = config.recompute
         self._beta, self._smoothing = config.beta, config.label_smoothing
 
-    def forward(self, pixels: Tensor, labels: Tensor) -> BatchResult:
+    def forward(self, pixels: Tensor, labels: Tensor, moved: int = 0) -> BatchResult:
         """See ``Learner``."""
         output = self.classifier(pixels)
-        losses = ib_loss(output, labels, self._beta, self._smoothing)
+        losses = ib_loss(output, labels, self._beta, self._smoothing, moved)
         return BatchResult(total=losses.total, logits=output.logits, log_prob=output.log_prob)
 
     def initialise(self, pixels: Tensor) -> None:
@@ -76,8 +85,8 @@ class ResNetLearner(Learner):
         self.classifier = classifier
         self._smoothing = config.label_smoothing
 
-    def forward(self, pixels: Tensor, labels: Tensor) -> BatchResult:
-        """See ``Learner``."""
+    def forward(self, pixels: Tensor, labels: Tensor, moved: int = 0) -> BatchResult:
+        """See ``Learner``; without a density all images count alike."""
         logits = self.classifier(pixels)
         total = nnf.cross_entropy(logits.float(), labels, label_smoothing=self._smoothing)
         return BatchResult(total=total, logits=logits, log_prob=None)

@@ -43,10 +43,15 @@ def class_share(beta: float) -> float:
 
 
 def ib_loss(
-    output: ClassifierOutput, labels: Tensor, beta: float, label_smoothing: float = 0.0
+    output: ClassifierOutput,
+    labels: Tensor,
+    beta: float,
+    label_smoothing: float = 0.0,
+    moved: int = 0,
 ) -> Losses:
-    """The loss of a batch; ``labels`` (B,) are class indices, ``beta`` is in [0, inf]."""
-    l_x = density_loss(output.log_prob.mean(), output.z.shape[1])
+    """The loss of a batch; ``labels`` (B,) are class indices, ``beta`` is in [0, inf]. The first
+    ``moved`` images, fewer than B, are an attacker's and have no part in L_X."""
+    l_x = density_loss(output.log_prob[moved:].mean(), output.z.shape[1])
     l_y = nnf.cross_entropy(output.logits, labels, label_smoothing=label_smoothing)
     share = class_share(beta)
     # a weight of 0 leaves its term out: 0 times an overflow would be no number

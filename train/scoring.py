@@ -25,12 +25,13 @@ def score_images(
     splits: Sequence[str | None],
     *,
     shown: bool = True,
+    label: str = "scoring",
 ) -> pa.Table:
     """The score table of ``images`` in their order; ``splits`` names the part of each row.
 
-    ``shown`` False leaves out the bar, where another one counts.
+    ``shown`` False leaves out the bar, where another one counts; ``label`` stands before it.
     """
-    batches = _batches("scoring", classifier, images, shown=shown)
+    batches = _batches(label, classifier, images, shown=shown)
     parts = [score(classifier, pixels) for pixels in batches]
     return score_table(
         ids=list(images.ids),

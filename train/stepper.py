@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from train.adversarial import adversarial, moved_images
+from train.attacks.attacked import WHITE
 from train.batches import Batch
 from train.config import TrainConfig
 from train.ema import averaged
@@ -42,10 +44,26 @@ class Stepper:
     def _backward(self, batch: Batch) -> BatchResult:
         lower = self._config.precision == "bf16"
         with torch.autocast(batch.pixels.device.type, torch.bfloat16, enabled=lower):
-            result: BatchResult = self._forward(batch.pixels, batch.labels)
+            pixels, moved = self._attacked(batch)
+            result: BatchResult = self._forward(pixels, batch.labels, moved)
         # a mean over this process's images becomes its part of the mean over all of them
         (result.total * (len(batch.labels) / batch.images)).backward()
         return result
+
+    def _attacked(self, batch: Batch) -> tuple[Tensor, int]:
+        """Pixels to learn from, and how many of them, from the first, an attacker has moved."""
+        config = self._config
+        moved = moved_images(len(batch.labels)) if config.adversarial_eps else 0
+        if not moved:
+            return batch.pixels, 0
+        images = adversarial(
+            self.learner.logits,
+            batch.pixels[:moved],
+            batch.labels[:moved],
+            eps=config.adversarial_eps / WHITE,
+            steps=config.adversarial_steps,
+        )
+        return torch.cat([images, batch.pixels[moved:]]), moved
 
 
 def _optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:

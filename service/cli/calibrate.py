@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from calibration.rows import RowRecord
     from calibration.selection import Selection
     from service.cli.source import Source
+    from train.data import ImageRows
     from train.images import Images
 
 
@@ -51,6 +52,14 @@ def calibrate(
     set_level: Annotated[
         float | None, typer.Option(help="Chance that a prediction set holds the true class.")
     ] = None,
+    outliers: Annotated[
+        int,
+        typer.Option(
+            help="Distorted copies of each row that the gate is fitted on, to show it strangers: "
+            "more give more power and take more time; 0 for none.",
+            min=0,
+        ),
+    ] = 6,
     name: Annotated[str, typer.Option(help="The model's name; default: the recipe's.")] = "",
     test: Annotated[
         str,
@@ -121,7 +130,8 @@ def calibrate(
     tested = open_held_out(test, flow, baseline, model, used)
     if tested:
         typer.echo(tested.describe())
-    calibration = _fit(model, images, selection, asked)
+    copies = _copies(model, rows, images, selection, outliers)
+    calibration = _fit(model, images, selection, copies, asked)
     metrics = _metrics(calibration, model)
     if tested:
         metrics |= held_out_metrics(tested, checkpoint, calibration)
@@ -173,7 +183,24 @@ def _say_selection(selection: Selection, total: int) -> None:
         typer.echo(f"refused {selection.trained_on:,} rows that the model was trained on")
 
 
-def _fit(model: Source, images: Images, selection: Selection, asked: dict[str, Any]) -> Calibration:
+def _copies(
+    model: Source, rows: ImageRows, images: Images, selection: Selection, count: int
+) -> list[pa.Table]:
+    from train.outliers import outlier_scores
+
+    if not count or not len(selection.fit):
+        return []
+    fit = images.take(selection.fit)
+    return [outlier_scores(model.checkpoint.classifier, fit, rows, count)]
+
+
+def _fit(
+    model: Source,
+    images: Images,
+    selection: Selection,
+    copies: list[pa.Table],
+    asked: dict[str, Any],
+) -> Calibration:
     import numpy as np
     import pyarrow as pa
 
@@ -185,7 +212,7 @@ def _fit(model: Source, images: Images, selection: Selection, asked: dict[str, A
     parts = ["fit"] * len(selection.fit) + ["cal"] * len(selection.cal)
     held_out = score_images(model.checkpoint.classifier, images.take(rows), parts)
     return Calibration.fit(
-        pa.concat_tables([_training_scores(model, images, held_out), held_out]),
+        pa.concat_tables([_training_scores(model, images, held_out), held_out, *copies]),
         bound=bound_to(model.weights, model.checkpoint.spec),
         posterior_from=model.prior,
         **asked,

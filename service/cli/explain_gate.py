@@ -25,6 +25,7 @@ _VIEWS = {
     "joint": "all statistics together",
     "within": "those within the class",
     "ambiguity": "ambiguity",
+    "distortion": "likeness to distorted images",
 }
 
 

@@ -125,4 +125,5 @@ export const VIEWS = {
   joint: "the statistics together, against all images",
   within: "against images of the same class",
   ambiguity: "doubt between the classes",
+  distortion: "likeness to distorted images",
 };

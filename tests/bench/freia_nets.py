@@ -118,7 +118,7 @@ class FreiaLearner(Learner):
         self.classifier = classifier  # type: ignore[assignment]  # answers alike
         self._beta, self._smoothing = config.beta, config.label_smoothing
 
-    def forward(self, pixels: Tensor, labels: Tensor) -> BatchResult:
+    def forward(self, pixels: Tensor, labels: Tensor, moved: int = 0) -> BatchResult:
         output = self.classifier(pixels)
         losses = ib_loss(output, labels, self._beta, self._smoothing)
         return BatchResult(total=losses.total, logits=output.logits, log_prob=output.log_prob)

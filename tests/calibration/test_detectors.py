@@ -13,8 +13,9 @@ from scipy.stats import norm
 from calibration.arrays import BoolArray, FloatArray
 from calibration.calibration import Calibration
 from calibration.combined_score import LOG_PROB
-from calibration.detectors import Detector, fit_detectors, values_of
+from calibration.detectors import Detector, fit_detectors
 from calibration.errors import CalibrationError
+from calibration.fit_rows import values_of
 from calibration.table import STATISTIC_PREFIX, floats_of, logits_of, score_table, statistics_of
 from calibration.temperature import softmax
 from tests.calibration.tables import columns_of, entropy, fit, only, rows, some

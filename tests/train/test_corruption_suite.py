@@ -21,7 +21,6 @@ from train.evaluation.corruption_cells import (
     CLEAN,
     STORED,
     Cell,
-    Storage,
     cell_of,
     corrupted,
     measure_cell,
@@ -33,6 +32,7 @@ from train.evaluation.judging import GATE
 from train.evaluation.measure import Held, Model, hold
 from train.evaluation.suites import conditions
 from train.scoring import score_images
+from train.storage import Storage
 
 SMALL = CorruptionSuite(corruptions=("fog", "contrast"), severities=(1, 5))
 

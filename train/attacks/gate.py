@@ -16,8 +16,9 @@ from torch import Tensor
 
 from calibration.calibration import Calibration
 from calibration.class_gaussians import ClassGaussians
-from calibration.combined_score import AMBIGUITY, ENTROPY, LOG_PROB
+from calibration.combined_score import ENTROPY, LOG_PROB
 from calibration.normal_scores import NEVER_SEEN, NormalScores
+from calibration.outlier_exposure import FARTHEST, OutlierNet
 from model.classifier import ClassifierOutput, GenerativeClassifier
 from model.statistics import DEFAULT_RESOLUTION, RESOLUTION, statistics
 from train.attacks.attacked import WHITE, seen, sent, straight_through
@@ -83,10 +84,11 @@ class SmoothGate:
         ]
         if ENTROPY in combined.names:
             views.append(x[:, combined.names.index(ENTROPY)])
-        tails = torch.stack(views, dim=1)
-        t = _mapped(combined.tails, tails, torch.zeros_like(predicted))
-        weights = torch.tensor([0.0, 0.0, AMBIGUITY][: t.shape[1]], dtype=t.dtype)
-        score: Tensor = (t + weights).logsumexp(1)
+        if combined.views.outliers is not None:
+            views.append(_log_odds(combined.views.outliers, shared))
+        found = torch.stack(views, dim=1)
+        t = _mapped(combined.tails, found, torch.zeros_like(predicted))
+        score: Tensor = (t + torch.from_numpy(combined.weights)).logsumexp(1)
         return score
 
 
@@ -99,6 +101,13 @@ def _mapped(maps: NormalScores, x: Tensor, group: Tensor) -> Tensor:
     found: Tensor = score + slope * (x - start)
     constant = torch.from_numpy(maps._never_varied[which] & (values != start.numpy()))
     return torch.where(constant, NEVER_SEEN * (x - start).detach().sign(), found)
+
+
+def _log_odds(net: OutlierNet, normal: Tensor) -> Tensor:
+    at = normal.clamp(-FARTHEST, FARTHEST)
+    for layer, (weights, biases) in enumerate(zip(net.weights, net.biases, strict=True)):
+        at = (at.relu() if layer else at) @ torch.from_numpy(weights) + torch.from_numpy(biases)
+    return at[:, 0]
 
 
 def _surprise(gaussians: ClassGaussians, x: Tensor, group: Tensor) -> Tensor:

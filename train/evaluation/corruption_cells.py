@@ -18,16 +18,15 @@ from calibration.arrays import BoolArray, FloatArray
 from calibration.detection import Rate, share_of
 from calibration.metrics import is_confident, overconfidence_error
 from calibration.temperature import softmax
-from model.image import InputSpec, UInt8Array, decode
+from model.image import UInt8Array
 from train.batch_sizes import images_at_once
-from train.data import DataError, ImageRows
 from train.evaluation.corruptions import corrupt
 from train.evaluation.judging import JudgedSet
 from train.evaluation.measure import Held, judged
 from train.evaluation.pairs import Found, Pair, compare
 from train.evaluation.posterior import MODEL
 from train.evaluation.sets import StrangeRows
-from train.strangers import Encoding, encoding_of
+from train.storage import Storage
 
 #: What images that are not corrupted are called, and those that are only stored anew.
 CLEAN, STORED = "clean", "stored anew"
@@ -89,34 +88,6 @@ class Cell:
             )
         except (KeyError, TypeError) as error:
             raise ValueError(f"not a cell of this version: {error!r}") from error
-
-
-@dataclass(frozen=True, kw_only=True)
-class Storage:
-    """``encoding``: how corrupted images are stored, None for without loss; ``note``: in words."""
-
-    encoding: Encoding | None
-    note: str
-
-    @classmethod
-    def of(cls, rows: ImageRows) -> Storage:
-        """As the first of ``rows`` is, where that can be repeated."""
-        try:
-            encoding = encoding_of(rows)
-        except DataError as error:
-            return cls(
-                encoding=None, note=f"stored without loss, unlike the known images ({error})"
-            )
-        if not encoding.lossy:
-            return cls(encoding=None, note="stored without loss, as the first known image is")
-        note = "stored as the first known image is, JPEG of the same quality, at the input's size"
-        return cls(encoding=encoding, note=note)
-
-    def seen(self, pixels: UInt8Array, spec: InputSpec) -> UInt8Array:
-        """What the model sees of images (B, C, H, W) that are stored so."""
-        if self.encoding is None:
-            return pixels
-        return np.stack([decode(self.encoding.encode(image), spec) for image in pixels])
 
 
 def corrupted(held: Held, storage: Storage, name: str, severity: int, seed: int) -> UInt8Array:

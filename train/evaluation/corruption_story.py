@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from train.evaluation import corruption_figures as figures
-from train.evaluation.corruption_cells import Storage, corrupted
+from train.evaluation.corruption_cells import corrupted
 from train.evaluation.corruption_findings import bad_news, checked, in_short
 from train.evaluation.corruption_summary import Corruptions
 from train.evaluation.corruption_tables import (
@@ -23,6 +23,7 @@ from train.evaluation.measure import Held
 from train.evaluation.part import Part
 from train.evaluation.style import styled, to_svg
 from train.evaluation.tables import MEASURES
+from train.storage import Storage
 
 AUROC_FILE, ACCURACY_FILE = "corruptions_auroc.svg", "corruptions_accuracy.svg"
 SHEET_FILE = "images/corruptions.png"

@@ -19,7 +19,6 @@ from train.evaluation.corruption_cells import (
     CLEAN,
     STORED,
     Cell,
-    Storage,
     cell_of,
     corrupted,
     measure_cell,
@@ -31,6 +30,7 @@ from train.evaluation.measure import Held
 from train.evaluation.part import Part
 from train.images import UNLABELLED
 from train.progress import Progress
+from train.storage import Storage
 
 #: Draws the noise, snow and frost of all images.
 SEED = 0
