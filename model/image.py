@@ -156,6 +156,23 @@ def decode_within(data: bytes, side: int, max_pixels: int = MAX_PIXELS) -> UInt8
     return _decoded(_open(data, max_pixels), fitted)
 
 
+def decode_covering(
+    data: bytes, shape: tuple[int, int, int], max_pixels: int = MAX_PIXELS
+) -> UInt8Array:
+    """Encoded image to uint8 (C, h, w) in [0, 255] with the channels of ``shape``, (C, H, W).
+
+    To be cropped: it keeps its shape and is made smaller, where h > H and w > W, until one of them
+    is no longer; never larger. Raises as ``decode`` does.
+    """
+    channels, height, width = shape
+
+    def fitted(image: Image.Image) -> tuple[int, int, int]:
+        scale = min(1.0, max(height / image.height, width / image.width))
+        return channels, round(image.height * scale), round(image.width * scale)
+
+    return _decoded(_open(data, max_pixels), fitted)
+
+
 def decode_all(
     images: Sequence[bytes], spec: InputSpec, max_pixels: int = MAX_PIXELS
 ) -> UInt8Array:

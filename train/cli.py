@@ -97,7 +97,7 @@ def train(
         ),
     ] = None,
     adversarial_steps: Annotated[
-        int | None, typer.Option(help="Steps of that attack; 2 if left out.", min=1)
+        int | None, typer.Option(help="Steps of that attack; 5 if left out. Fewer may teach a network to mask its gradients only.", min=1)
     ] = None,
     augment: Annotated[
         bool | None,

@@ -63,7 +63,7 @@ class TrainConfig:
     threads: int = 1
     leave_out: tuple[str, ...] = ()
     adversarial_eps: float = 0.0
-    adversarial_steps: int = 2
+    adversarial_steps: int = 5
 
     def __post_init__(self) -> None:
         """Refuse values that cannot train, naming them."""

@@ -35,17 +35,19 @@ def outlier_scores(
     """The score table, split ``outlier``, of ``copies`` of each of ``images``, which are rows of
     ``source``. A copy has the id of its row; one without finite scores is left out."""
     spec = InputSpec(shape=classifier.config.input_shape, levels=classifier.config.levels)
-    storage = _storage(source, spec)
-    names = list(DISTORTIONS)
     parts = []
     for copy in range(copies):
-        name = names[copy % len(names)]
-        pixels = distorted(images.pixels, name, seed=SEED + copy // len(names))
-        seen = storage.seen(on_lattice(pixels, spec.levels), spec)
-        label = f"scoring distorted copies, {name}"
-        made = replace(images, pixels=seen)
+        made = replace(images, pixels=outlier_images(images.pixels, source, spec, copy))
+        label = f"scoring distorted copies, {_kind(copy)}"
         parts.append(score_images(classifier, made, ["outlier"] * len(images), label=label))
     return usable(pa.concat_tables(parts))
+
+
+def outlier_images(pixels: UInt8Array, source: ImageRows, spec: InputSpec, copy: int) -> UInt8Array:
+    """Copy number ``copy`` of each image (N, C, H, W), which are rows of ``source``, as the model
+    sees it."""
+    moved = distorted(pixels, _kind(copy), seed=SEED + copy // len(DISTORTIONS))
+    return _storage(source, spec).seen(on_lattice(moved, spec.levels), spec)
 
 
 def on_lattice(pixels: UInt8Array, levels: int) -> UInt8Array:
@@ -65,6 +67,10 @@ def usable(table: pa.Table) -> pa.Table:
     ]
     good = np.all([np.abs(column) <= LARGEST for column in columns], axis=0)
     return table.filter(pc.equal(pa.array(good), True))
+
+
+def _kind(copy: int) -> str:
+    return list(DISTORTIONS)[copy % len(DISTORTIONS)]
 
 
 def _storage(source: ImageRows, spec: InputSpec) -> Storage:

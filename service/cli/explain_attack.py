@@ -17,12 +17,12 @@ from calibration.arrays import FloatArray
 from model.classifier import ClassifierOutput, GenerativeClassifier
 from model.decision_plane import CLASSES, MASS, decision_plane, trajectory
 from model.image import UInt8Array
-from model.quantize import as_input
 from service.cli.explain_drawing import CAPTION, caption_below, padded, short
 from service.cli.explain_plane import ASPECT, draw_classes, place_labels
 from service.cli.explain_subject import ranked_classes
 from service.predictor import Predictor
 from service.verdict import Verdict
+from train.attacks.served import rounded
 from train.evaluation.attack_run import UNTARGETED, AttackRun
 from train.evaluation.style import GROUND, INK, ORANGE, blank
 
@@ -50,9 +50,9 @@ class Path:
 def paths_of(predictor: Predictor, run: AttackRun) -> Iterator[Path]:
     """Of the first ``MOST`` attacks. Steps are looked at as the 8-bit images that a file would
     hold, since that is what a gate is shown."""
-    levels, labels = predictor.spec.levels, predictor.class_labels
+    labels = predictor.class_labels
     for steps, label, target in zip(run.images[:MOST], run.labels, run.targets, strict=False):
-        pixels = as_input(torch.from_numpy(steps), levels)
+        pixels = rounded(torch.from_numpy(steps))
         batches = [pixels[i : i + BATCH] for i in range(0, len(pixels), BATCH)]
         outputs = [_output(predictor, batch) for batch in batches]
         logits = torch.cat([output.logits for output in outputs]).double()

@@ -437,7 +437,7 @@ def test_the_page_says_what_is_wrong(
         shown = seen(url, tmp_path)
     assert text_of(shown.page, "up") == state
     assert fault in text_of(shown.page, "fault")
-    assert text_of(shown.page, "version") == "fashion-mnist ffcbe89354ed"
+    assert text_of(shown.page, "version") == "fashion-mnist 4ac1e1a99b92"
     assert len(shown.console) == logged
 
 

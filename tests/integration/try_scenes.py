@@ -150,6 +150,6 @@ def picture(browser: Browser, url: str, label: str, out: Path, dark: bool = Fals
 
 
 if __name__ == "__main__":
-    shipped = application(ROOT / "bundles" / "fashion-mnist-ffcbe8")
+    shipped = application(ROOT / "bundles" / "fashion-mnist-4ac1e1")
     with live(shipped) as address, chromium() as found:
         picture(found, address, "Shirt", Path(sys.argv[1]), dark="dark" in sys.argv[2:])

@@ -320,7 +320,7 @@ def test_a_class_against_itself_is_refused() -> None:
 
 
 def test_identities_hold_for_a_trained_bundle_in_float32() -> None:
-    bundle = Bundle.load(Path("bundles/fashion-mnist-ffcbe8"))
+    bundle = Bundle.load(Path("bundles/fashion-mnist-4ac1e1"))
     classifier = bundle.checkpoint.classifier
     labels = torch.arange(10)
     drawn = classifier.sample(labels, torch.Generator().manual_seed(0)).clamp(0, 1)

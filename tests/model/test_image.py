@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from model.image import ImageError, InputSpec, decode, decode_within
+from model.image import ImageError, InputSpec, decode, decode_covering, decode_within
 
 GREY, RGB = InputSpec(shape=(1, 6, 4)), InputSpec(shape=(3, 6, 4))
 Pixels = npt.NDArray[Any]
@@ -112,6 +112,29 @@ def test_to_look_at_an_image_has_the_limits_of_any_other() -> None:
     for broken in (b"", b"junk", data[:50]):
         with pytest.raises(ImageError):
             decode_within(broken, 6)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "shape"),
+    [(6, 4, (6, 4)), (12, 12, (6, 6)), (90, 8, (45, 4)), (6, 900, (6, 900)), (5, 3, (5, 3))],
+)
+def test_to_be_cropped_an_image_keeps_its_shape(
+    height: int, width: int, shape: tuple[int, int]
+) -> None:
+    data = encoded(grey(shape=(height, width)))
+    found = decode_covering(data, (1, 6, 4))
+    assert found.shape == (1, *shape)
+    np.testing.assert_array_equal(found, decode(data, InputSpec(shape=(1, *shape))))
+    assert decode_covering(data, (3, 6, 4)).shape == (3, *shape)
+
+
+def test_to_be_cropped_an_image_has_the_limits_of_any_other() -> None:
+    data = encoded(grey())
+    with pytest.raises(ImageError, match="6, 24 pixels: expected at most 23"):
+        decode_covering(data, (1, 6, 4), max_pixels=23)
+    for broken in (b"", b"junk", data[:50]):
+        with pytest.raises(ImageError):
+            decode_covering(broken, (1, 6, 4))
 
 
 def test_alpha_is_laid_over_white() -> None:

@@ -18,8 +18,8 @@ from service.cli.evaluate import evaluate
 from train.evaluation import corruption_suite, suites
 from train.evaluation.corruption_cells import Cell, measure_cell
 from train.evaluation.corruption_suite import CorruptionSuite
-from train.evaluation.corruption_tables import OTHERS
 from train.evaluation.measure import Held
+from train.evaluation.published import OTHERS
 from train.evaluation.tables import number
 
 Run = Callable[..., tuple[int, str, str]]

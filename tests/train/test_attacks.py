@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -164,6 +165,18 @@ def test_attacks_stay_in_their_ball_and_follow_their_seed(scene: Scene) -> None:
         assert outcome(scene.served, first, scene.images).linf.max() <= 8 / 255 + 1e-9
         torch.testing.assert_close(first, again)
         assert (first - other).abs().max() > 0
+
+
+def test_who_watches_is_told_each_point_and_changes_nothing(scene: Scene) -> None:
+    ball, steps = Ball("linf", 8 / 255), Steps(count=4, size=2 / 255)
+    told: list[Tensor] = []
+    watched = pgd(scene.gate, scene.x, scene.y, ball, steps, 0, watch=told.append)
+    torch.testing.assert_close(watched, pgd(scene.gate, scene.x, scene.y, ball, steps, 0))
+    assert len(told) == 4
+    start = ball.somewhere(scene.x, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(told[0], start)
+    assert all((after - before).abs().max() > 0 for before, after in pairwise(told))
+    assert (watched - told[-1]).abs().max() <= steps.size * 0.1 + 1e-6
 
 
 def test_an_attack_that_knows_the_gate_gets_past_it_more_often(scene: Scene) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from calibration.calibration import Calibration
 from calibration.class_gaussians import ClassGaussians
-from calibration.combined_score import ENTROPY, LOG_PROB
+from calibration.combined_score import ENTROPY, LOG_PROB, CombinedScore
 from calibration.normal_scores import NEVER_SEEN, NormalScores
 from calibration.outlier_exposure import FARTHEST, OutlierNet
 from model.classifier import ClassifierOutput, GenerativeClassifier
@@ -47,13 +47,21 @@ class SmoothGate:
 
     def __call__(self, x: Tensor) -> Judged:
         """Pixels (B, C, H, W) in [0, 1], of which k / 255 is the 8-bit level k."""
+        named, output = self.statistics(x)
+        predicted = output.logits.argmax(1).cpu()
+        return Judged(
+            output.logits, self.score(self.calibration.combined, named, predicted), output
+        )
+
+    def statistics(self, x: Tensor) -> tuple[dict[str, Tensor], ClassifierOutput]:
+        """``log_prob`` and all statistics by name, (B,) each, and what they were read off."""
         x = self._sent(x)
         output = self.classifier(self._seen(x), traced=True)
         names, columns = statistics(output, self.classifier)
         named = dict(zip(names, columns.cpu().unbind(1), strict=True))
         named |= input_statistics(WHITE * x.double().cpu())
         named[LOG_PROB] = output.log_prob.cpu()
-        return Judged(output.logits, self._score(named, output.logits.argmax(1).cpu()), output)
+        return named, output
 
     def look(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (B, K) and log p(x) (B,)."""
@@ -66,8 +74,8 @@ class SmoothGate:
     def _seen(self, x: Tensor) -> Tensor:
         return seen(x, self.classifier.config.levels, rounds=self.rounds)
 
-    def _score(self, named: dict[str, Tensor], predicted: Tensor) -> Tensor:
-        combined = self.calibration.combined
+    def score(self, combined: CombinedScore, named: dict[str, Tensor], predicted: Tensor) -> Tensor:
+        """S (B,) of statistics by name and predicted classes (B,)."""
         x = torch.stack([named[name] for name in combined.names], dim=1)
         if self.rounds:
             steps = torch.tensor([RESOLUTION.get(n, DEFAULT_RESOLUTION) for n in combined.names])

@@ -41,12 +41,21 @@ class Steps:
 
 
 def pgd(
-    attacked: Attacked, x: Tensor, labels: Tensor, ball: Ball, steps: Steps, seed: int
+    attacked: Attacked,
+    x: Tensor,
+    labels: Tensor,
+    ball: Ball,
+    steps: Steps,
+    seed: int,
+    *,
+    watch: Watch | None = None,
 ) -> Tensor:
     """Climbs the cross-entropy of the true class; images (B, C, H, W) in [0, 1]."""
     at = ball.somewhere(x, torch.Generator().manual_seed(seed))
     for size in steps.sizes():
         at = at.detach().requires_grad_()
+        if watch is not None:
+            watch(at.detach())
         way = gradient(cross_entropy(attacked.look(at)[0], labels), at)
         at = ball.project(at.detach() + size * ball.direction(way), x)
     return at

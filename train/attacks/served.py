@@ -24,8 +24,13 @@ class ServedGate:
 
     def __call__(self, images: UInt8Array) -> Decisions:
         """At the bundle's own alpha."""
+        return self.with_logits(images)[1]
+
+    def with_logits(self, images: UInt8Array) -> tuple[FloatArray, Decisions]:
+        """Logits (B, K), too, in nats."""
         scores = score(self.classifier, images)
-        return self.calibration.decide(scores.logits, scores.log_prob, scores.statistics)
+        decided = self.calibration.decide(scores.logits, scores.log_prob, scores.statistics)
+        return scores.logits, decided
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -148,9 +148,9 @@ def attack_baseline(
         aims = others(labels, baseline.classifier.config.n_classes, seed)
         moved, _ = carlini_wagner(baseline, x, aims, _settings(attack), None)
     elif attack.method == "APGD":
-        moved = apgd(baseline, x, labels, _ball(attack), attack.steps, seed)
+        moved = apgd(baseline, x, labels, ball_of(attack), attack.steps, seed)
     else:
-        moved = pgd(baseline, x, labels, _ball(attack), _steps(attack), seed)
+        moved = pgd(baseline, x, labels, ball_of(attack), steps_of(attack), seed)
     images = rounded(moved)
     with torch.no_grad():
         predicted = baseline.look(torch.from_numpy(images).float() / 255)[0].argmax(1).numpy()
@@ -185,7 +185,7 @@ def _attacked(target: Target, victims: Victims, attack: Attack, seed: int) -> Te
         eps = round(attack.eps)
         found = square(target.served, victims.images, victims.labels, eps, attack.steps, seed)
         return torch.from_numpy(found).float() / 255
-    ball, steps = _ball(attack), _steps(attack)
+    ball, steps = ball_of(attack), steps_of(attack)
     if attack.kind == STRANGERS:
         return ood_to_id(gate, x, ball, steps, seed, limit=target.limit)
     if attack.kind == ADAPTIVE:
@@ -214,13 +214,15 @@ def _better(one: Outcome, other: Outcome, labels: IntArray) -> Outcome:
     return Outcome(**chosen)
 
 
-def _ball(attack: Attack) -> Ball:
+def ball_of(attack: Attack) -> Ball:
+    """What the attack may change."""
     norm: Norm = "linf" if attack.norm == "linf" else "l2"
     return Ball(norm, attack.eps * LEVEL if norm == "linf" else attack.eps)
 
 
-def _steps(attack: Attack) -> Steps:
-    return Steps(count=attack.steps, size=STEP * _ball(attack).eps)
+def steps_of(attack: Attack) -> Steps:
+    """How a gradient attack goes."""
+    return Steps(count=attack.steps, size=STEP * ball_of(attack).eps)
 
 
 def _settings(attack: Attack) -> Settings:

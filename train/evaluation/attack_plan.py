@@ -55,6 +55,10 @@ class Attack:
 SEARCHES = 5
 
 
+#: Attacks whose way is drawn where a budget has them, by name: of either colour of box one.
+FOLLOWED = ("PGD linf 8", "selective PGD linf 8")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Budget:
     """``images`` of each attack, and the attacks."""
@@ -62,6 +66,11 @@ class Budget:
     name: str
     images: int
     attacks: tuple[Attack, ...]
+
+    @property
+    def followed(self) -> tuple[Attack, ...]:
+        """Those whose way is drawn."""
+        return tuple(attack for attack in self.attacks if attack.name in FOLLOWED)
 
 
 def budget(name: str) -> Budget:

@@ -1,8 +1,9 @@
 """The part of a report that is of attacks: every detection beside what an adaptive attack makes of
-it, and the claim that may be made."""
+it, the claim that may be made, and images on their way."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 
 from calibration.detection import Rate
@@ -20,6 +21,7 @@ from train.evaluation.findings import percent
 from train.evaluation.measure import Held
 from train.evaluation.part import Part
 from train.evaluation.tables import DASH, number
+from train.evaluation.trajectory_story import Followed, trajectory_blocks, trajectory_files
 
 #: What may be said of any gate of this kind.
 CLAIM = (
@@ -34,8 +36,10 @@ MUCH = 0.5
 Cells = tuple[AttackCell, ...]
 
 
-def part_of(found: Cells, budget: Budget, held: Held, seed: int) -> Part:
-    """Everything that the report has of them."""
+def part_of(
+    found: Cells, budget: Budget, held: Held, seed: int, followed: Sequence[Followed] = ()
+) -> Part:
+    """Everything that the report has of them, and of those that were ``followed``."""
     by_name = {(cell.source, cell.attack): cell for cell in found}
     return Part(
         name="attacks",
@@ -43,6 +47,7 @@ def part_of(found: Cells, budget: Budget, held: Held, seed: int) -> Part:
             "budget": budget.name,
             "images": budget.images,
             "cells": [asdict(cell) for cell in found],
+            "followed": [one.cell.to_json() for one in followed],
         },
         seeds={"attacks": seed},
         in_short=_in_short(by_name, budget),
@@ -50,8 +55,8 @@ def part_of(found: Cells, budget: Budget, held: Held, seed: int) -> Part:
         checked="Looked for: adaptive attacks at 2/255 that succeed on half of the images or more, "
         "and attacks of a large ball that do not reach nearly all, which would be a sign of "
         "gradients that are none.",
-        blocks=_blocks(found, by_name, budget, held),
-        files={},
+        blocks=(*_blocks(found, by_name, budget, held), *trajectory_blocks(followed)),
+        files=trajectory_files(followed, held.model.checkpoint.class_labels),
     )
 
 

@@ -32,11 +32,14 @@ from train.evaluation.attack_cells import (
     attack_model,
 )
 from train.evaluation.attack_plan import PLAIN, STRANGERS, TARGETED, Attack, Budget
+from train.evaluation.attack_run import write_attack_run
 from train.evaluation.attack_story import part_of
 from train.evaluation.cells import Cells, sum_of_sources
 from train.evaluation.judging import GATE
 from train.evaluation.measure import Held
 from train.evaluation.part import Part
+from train.evaluation.trajectories import IMAGES, POINTS, TrajectoryCell, follow, some
+from train.evaluation.trajectory_story import Followed
 from train.images import UNLABELLED
 from train.progress import Progress, say
 
@@ -68,6 +71,7 @@ class AttackSuite:
             "budget": self.budget.name,
             "images": len(victims.images),
             "attacks": [f"{a.name}, {a.steps} x {a.restarts}" for a in self.budget.attacks],
+            "followed": f"{IMAGES} images at {POINTS} points",
             "seed": self.seed,
             "code of the attacks": _code_sum(),
         }
@@ -76,7 +80,8 @@ class AttackSuite:
         """Every cell that is not yet there, and what all come to."""
         held.model.checkpoint.classifier.requires_grad_(False)
         found = tuple(self._all(held, cells))
-        return part_of(found, self.budget, held, self.seed)
+        followed = tuple(self._followed(held, cells))
+        return part_of(found, self.budget, held, self.seed, followed)
 
     def _all(self, held: Held, cells: Cells) -> Iterator[AttackCell]:
         plan = list(self._plan(held))
@@ -89,7 +94,7 @@ class AttackSuite:
         )
         with Progress(self.name, passes * self.budget.images, unit="passes") as progress:
             for source, attack, work in plan:
-                file = f"{source} {attack.name}".replace(" ", "-").replace(",", "")
+                file = _file(source, attack)
                 cell = cells.parsed(file, AttackCell.from_json)
                 if cell is None:
                     cell = work()
@@ -97,10 +102,21 @@ class AttackSuite:
                 progress.advance(attack.passes * self.budget.images, last=f"{source} {attack.name}")
                 yield cell
 
+    def _followed(self, held: Held, cells: Cells) -> Iterator[Followed]:
+        target, victims = _target(held), some(chosen(held, self.budget.images, self.seed))
+        for attack in self.budget.followed:
+            file = _file("way", attack)
+            run = cells.folder / f"{file}.npz"
+            cell = cells.parsed(file, TrajectoryCell.from_json)
+            if cell is None or not run.is_file():
+                say(f"attacks: following {attack.name} on {len(victims.images)} images")
+                cell, images = follow(target, victims, attack, self.seed)
+                write_attack_run(run, images)
+                cells.write(file, cell.to_json())  # last: where it is, the run is whole
+            yield Followed(cell=cell, run=run.read_bytes())
+
     def _plan(self, held: Held) -> Iterator[Work]:
-        classifier = held.model.checkpoint.classifier
-        calibration = held.model.calibration
-        target = Target(ServedGate(classifier, calibration), SmoothGate(classifier, calibration))
+        target = _target(held)
         victims = chosen(held, self.budget.images, self.seed)
         strangers = noise(target.served, victims, self.seed)
         for attack in self.budget.attacks:
@@ -117,6 +133,15 @@ class AttackSuite:
                             attack,
                             _baseline_work(baseline.name, attacked, theirs, attack, self.seed),
                         )
+
+
+def _file(what: str, attack: Attack) -> str:
+    return f"{what} {attack.name}".replace(" ", "-").replace(",", "")
+
+
+def _target(held: Held) -> Target:
+    classifier, calibration = held.model.checkpoint.classifier, held.model.calibration
+    return Target(ServedGate(classifier, calibration), SmoothGate(classifier, calibration))
 
 
 def chosen(held: Held, count: int, seed: int) -> Victims:

@@ -11,9 +11,6 @@ from train.evaluation.judging import GATE, TYPICALITY
 from train.evaluation.pairs import Found, Mean
 from train.evaluation.tables import number, share_with_interval
 
-#: What marks numbers that are not of this model, in a heading or a row's name.
-OTHERS = "published, ImageNet"
-
 POOLED_NOTE = (
     "Intervals of 95% (Clopper-Pearson) are as if each image counted once, since the same images "
     "are in every corruption."
@@ -34,7 +31,7 @@ def auroc_of_corruptions(found: Corruptions) -> Table:
         for mean in found.by_corruption
     ]
     titles = list(found.detectors.values())
-    theirs = f"{OTHERS}: typicality, β = 2"
+    theirs = f"{published.OTHERS}: typicality, β = 2"
     return Table(
         heads=("corruption", *titles[:beside], theirs, *titles[beside:]),
         rows=(*rows, row(_mean_name(found), found.mean, beta_2)),
@@ -154,7 +151,7 @@ def _robustness(found: Corruptions, row: Robustness) -> tuple[str, ...]:
 def _published(row: published.Published) -> tuple[str, ...]:
     accuracy = None if row.accuracy is None else row.accuracy / 100
     return (
-        f"{row.name} ({OTHERS})",
+        f"{row.name} ({published.OTHERS})",
         percent(accuracy),
         number(None),
         number(row.oce, 2),

@@ -29,6 +29,7 @@ from train.evaluation.sets import (
     load_unseen,
     with_bases_checked,
 )
+from train.evaluation.ten_crop import TenCrop, ten_crop_accuracy
 from train.images import Images
 from train.learner import Classifier
 from train.progress import say
@@ -80,6 +81,7 @@ class Evaluation:
     that of the calibration, which says what is promised.
 
     Of a suite that is not among ``suites`` there are none; ``Part`` has those of other files.
+    ``ten_crop`` is None where no labelled known image is larger than the model's input.
     """
 
     known: KnownSet
@@ -95,6 +97,7 @@ class Evaluation:
     classes: tuple[ClassRates, ...]
     posteriors: tuple[PosteriorReport, ...]
     suites: tuple[str, ...] = (OOD, CALIBRATION)
+    ten_crop: tuple[TenCrop, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -199,6 +202,7 @@ def _evaluation(held: Held, pairs: tuple[Pair, ...], suites: Sequence[str]) -> E
         classes=class_rates(calibration, known.judged, labels, names) if valid else (),
         posteriors=posterior_figures(known.judged, labels, held.logits) if valid else (),
         suites=tuple(suites),
+        ten_crop=ten_crop_accuracy(held) if valid else None,
     )
 
 

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 
 SOURCE = "published by others on ImageNet (Mackowiak et al., CVPR 2021)"
 
+#: What marks numbers that are not of this model, in a heading or a row's name.
+OTHERS = "published, ImageNet"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Published:

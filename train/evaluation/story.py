@@ -16,7 +16,11 @@ from train.evaluation.tables import (
     main_table,
     posterior_table,
     realised_table,
+    ten_crop_table,
 )
+
+#: What a report says in the place of accuracy by ten crops.
+NO_CROPS = "Accuracy by ten crops: not computed, no image is larger than the model's input."
 
 
 def title(measured: Measured) -> str:
@@ -151,6 +155,7 @@ def _posterior(measured: Measured, drawings: Mapping[str, Drawing]) -> list[Bloc
     return [
         heading,
         posterior_table(evaluation, measured.model.calibration.set_level),
+        ten_crop_table(evaluation.ten_crop) if evaluation.ten_crop else Text(text=NO_CROPS),
         _picture(drawings["reliability"]),
     ]
 

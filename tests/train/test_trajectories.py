@@ -1,0 +1,213 @@
+"""Attacked images on their way: what is recorded, kept, drawn and given to ``oodgate explain``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from model.image import UInt8Array
+from service.bundle import Bundle
+from service.cli.explain_attack import paths_of
+from service.predictor import Predictor
+from tests.train.holding import held_digits
+from train.attacks.gate import SmoothGate
+from train.attacks.served import ServedGate
+from train.evaluation import attack_suite
+from train.evaluation.attack_cells import Target, Victims
+from train.evaluation.attack_plan import ADAPTIVE, FOLLOWED, PLAIN, Attack, Budget, budget
+from train.evaluation.attack_run import AttackRun, read_attack_run
+from train.evaluation.attack_suite import AttackSuite, chosen
+from train.evaluation.cells import Cells
+from train.evaluation.document import Picture
+from train.evaluation.markdown import to_markdown
+from train.evaluation.measure import Held
+from train.evaluation.part import Part
+from train.evaluation.trajectories import (
+    IMAGES,
+    POINTS,
+    Trajectory,
+    TrajectoryCell,
+    follow,
+    some,
+)
+
+BLIND = Attack(kind=PLAIN, method="PGD", norm="linf", eps=96, steps=15)
+KNOWING = Attack(kind=ADAPTIVE, method="selective PGD", norm="linf", eps=96, steps=60)
+WEAK = Attack(kind=PLAIN, method="PGD", norm="linf", eps=1, steps=2)
+
+#: Of the names that are followed, and one that is not.
+TINY = Budget(
+    name="tiny",
+    images=10,
+    attacks=(
+        WEAK,
+        Attack(kind=PLAIN, method="PGD", norm="linf", eps=8, steps=3),
+        Attack(kind=ADAPTIVE, method="selective PGD", norm="linf", eps=8, steps=3, restarts=2),
+    ),
+)
+SUITE = AttackSuite(budget=TINY)
+FILES = ("attacks_PGD-linf-8", "attacks_selective-PGD-linf-8")
+
+
+@pytest.fixture(scope="module")
+def held(bundle: Bundle) -> Held:
+    return held_digits(bundle)
+
+
+@pytest.fixture(scope="module")
+def target(held: Held) -> Target:
+    classifier, calibration = held.model.checkpoint.classifier, held.model.calibration
+    return Target(ServedGate(classifier, calibration), SmoothGate(classifier, calibration))
+
+
+@pytest.fixture(scope="module")
+def victims(held: Held) -> Victims:
+    return some(chosen(held, 20, 0))
+
+
+def images_of(run: AttackRun) -> UInt8Array:
+    """What would be sent, (N, P, C, H, W)."""
+    pixels = run.images.astype(np.float64) * 255
+    np.testing.assert_allclose(pixels, pixels.round(), atol=1e-4)
+    return pixels.round().astype(np.uint8)
+
+
+@pytest.mark.parametrize("name", ["quick", "full"])
+def test_every_budget_has_what_is_followed(name: str) -> None:
+    assert tuple(attack.name for attack in budget(name).followed) == FOLLOWED
+
+
+@pytest.mark.parametrize("attack", [BLIND, KNOWING, WEAK], ids=lambda attack: attack.name)
+def test_every_point_is_what_the_served_gate_says(
+    target: Target, victims: Victims, attack: Attack
+) -> None:
+    cell, run = follow(target, victims, attack, 0)
+    images = images_of(run)
+    points = min(POINTS, attack.steps + 2)
+    assert images.shape[:2] == (IMAGES, points)
+    np.testing.assert_array_equal(images[:, 0], victims.images)
+    moved = np.abs(images.astype(int) - victims.images[:, None]).max()
+    assert 0 < moved <= attack.eps
+    assert (run.labels == victims.labels).all()
+    for one, steps, label in zip(cell.trajectories, images, victims.labels, strict=True):
+        decided = target.served(steps)
+        assert one.label == label != one.other
+        assert one.predicted == tuple(decided.class_index)
+        assert one.rejected == tuple(decided.rejected)
+        assert (one.predicted[0], one.rejected[0]) == (label, False)
+        assert one.evades == (decided.class_index[-1] != label and not decided.rejected[-1])
+        assert len(one.margin) == len(one.excess) == points
+        # the corner of the plane in which the end lies is the verdict
+        assert (one.margin[-1] > 0) == (decided.class_index[-1] != label)
+        assert [y > 0 for y in one.excess] == decided.rejected.tolist()
+
+
+def test_the_gates_are_told_apart(target: Target, victims: Victims) -> None:
+    """Who does not know the gate ends beyond it, who does nearer to being let in."""
+    blind, _ = follow(target, victims, BLIND, 0)
+    knowing, _ = follow(target, victims, KNOWING, 0)
+    assert any(one.rejected[-1] for one in blind.trajectories)
+    ends = [np.mean([one.excess[-1] for one in cell.trajectories]) for cell in (blind, knowing)]
+    assert ends[1] < ends[0]
+
+
+def test_a_failed_attack_is_seen_beside_the_next_class(target: Target, victims: Victims) -> None:
+    cell, run = follow(target, victims, WEAK, 0)
+    for one, steps in zip(cell.trajectories, images_of(run), strict=True):
+        logits, _ = target.served.with_logits(steps)
+        if one.predicted[-1] == one.label:
+            assert one.other == np.argsort(logits[-1])[-2]
+        assert one.margin == tuple(logits[:, one.other] - logits[:, one.label])
+
+
+def test_the_seed_is_all_the_chance(target: Target, victims: Victims) -> None:
+    first, again, other = (follow(target, victims, BLIND, seed) for seed in (0, 0, 1))
+    assert first[0] == again[0] != other[0]
+    np.testing.assert_array_equal(first[1].images, again[1].images)
+
+
+def test_images_are_of_several_classes(held: Held) -> None:
+    all_of_them = chosen(held, 20, 0)
+    order = np.argsort(all_of_them.labels, kind="stable")
+    by_class = Victims(
+        images=all_of_them.images[order],
+        labels=all_of_them.labels[order],
+        score=all_of_them.score[order],
+    )
+    found = some(by_class)
+    assert len(found.images) == IMAGES
+    assert len(np.unique(found.labels)) > 2
+    assert len(some(found).images) == IMAGES
+
+
+def test_kept_as_json_whatever_the_numbers() -> None:
+    one = Trajectory(
+        label=1,
+        other=2,
+        predicted=(1, 2),
+        rejected=(False, True),
+        margin=(-1.5, float("inf")),
+        excess=(-0.5, float("inf")),
+    )
+    cell = TrajectoryCell(attack="PGD linf 8", trajectories=(one,))
+    text = json.dumps(cell.to_json(), allow_nan=False)
+    assert TrajectoryCell.from_json(json.loads(text)) == cell
+    for broken in ({}, {"attack": "x", "trajectories": [{}]}, {"attack": "x", "trajectories": 1}):
+        with pytest.raises(ValueError, match="not a cell of this version"):
+            TrajectoryCell.from_json(broken)
+
+
+def measured(held: Held, folder: Path) -> Part:
+    return SUITE.measure(held, Cells.open(folder, SUITE.record(held)))
+
+
+def test_a_report_goes_on_with_what_was_followed(
+    held: Held, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = measured(held, tmp_path / "cells")
+    assert set(part.files) == {f"{name}.{kind}" for name in FILES for kind in ("svg", "npz")}
+    followed: list[str] = []
+    really = follow
+
+    def told(target: Target, victims: Victims, attack: Attack, seed: int) -> Any:
+        followed.append(attack.name)
+        return really(target, victims, attack, seed)
+
+    monkeypatch.setattr(attack_suite, "follow", told)
+    again = measured(held, tmp_path / "cells")
+    assert followed == []
+    assert again.files == part.files
+    assert json.dumps(again.data) == json.dumps(part.data)
+    (tmp_path / "cells" / "way-PGD-linf-8.npz").unlink()
+    assert measured(held, tmp_path / "cells").files == part.files
+    assert followed == ["PGD linf 8"]
+
+
+def test_what_the_report_shows(held: Held, tmp_path: Path) -> None:
+    part = measured(held, tmp_path / "cells")
+    pictures = [block for block in part.blocks if isinstance(block, Picture)]
+    assert [picture.file for picture in pictures] == [f"{name}.svg" for name in FILES]
+    for picture, cell in zip(pictures, part.data["followed"], strict=True):
+        ways = TrajectoryCell.from_json(cell).trajectories
+        assert len(ways) == IMAGES
+        evaded = sum(one.evades for one in ways)
+        assert f"{evaded} of {IMAGES} images end as another class that is let in" in picture.caption
+        assert part.files[picture.file].startswith(b"<?xml")
+    assert "--attack RUN.npz" in to_markdown(part.blocks)
+
+
+def test_explain_sees_the_same_verdicts(bundle: Bundle, held: Held, tmp_path: Path) -> None:
+    part = measured(held, tmp_path / "cells")
+    for name, cell in zip(FILES, part.data["followed"], strict=True):
+        (tmp_path / "run.npz").write_bytes(part.files[f"{name}.npz"])
+        run = read_attack_run(tmp_path / "run.npz")
+        run.check_fits(bundle.spec.shape, len(bundle.class_labels))
+        paths = list(paths_of(Predictor(bundle, "cpu"), run))
+        ways = TrajectoryCell.from_json(cell).trajectories
+        for path, one in zip(paths, ways, strict=True):
+            assert tuple(v.class_index for v in path.verdicts) == one.predicted
+            assert tuple(v.rejected for v in path.verdicts) == one.rejected

@@ -1,0 +1,125 @@
+"""The part of a report that shows attacked images on their way: a figure an attack, and its run.
+
+The run is the ``.npz`` of ``train.evaluation.attack_run``, which ``oodgate explain`` draws among
+the classes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import FuncFormatter
+
+from train.evaluation.document import Block, Heading, Picture, Text
+from train.evaluation.figures import WIDTH
+from train.evaluation.style import BAND, GROUND, INK, ORANGE, SOFT, panels, styled, to_svg
+from train.evaluation.trajectories import Trajectory, TrajectoryCell
+
+#: Panels a row, inches of one, letters of a class.
+COLUMNS, HEIGHT, LETTERS = 3, 2.4, 16
+
+#: Up to here the axis of S is linear, beyond logarithmic.
+LINEAR = 1.0
+
+#: Room about a path, as a share of its width.
+ROOM = 0.12
+
+CAPTION = (
+    "From the original (large circle) over evenly spaced steps to what the attack ends in "
+    "(diamond), as 8-bit images at the served gate; filled with orange where it rejects. "
+    "Horizontal: logit of the other class less that of the true one, nats; right of the thin line "
+    "the other class is ahead. Vertical: S less the place of rejection, linear to 1 and "
+    "logarithmic beyond; above the dashed line the image is rejected. The blue corner is where an "
+    "attack wants to be: the other class, and let in."
+)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Followed:
+    """An attack that was followed; ``run``: the content of its ``.npz``."""
+
+    cell: TrajectoryCell
+    run: bytes
+
+    @property
+    def name(self) -> str:
+        """Of its files, without their suffix."""
+        return f"attacks_{self.cell.attack.replace(' ', '-')}"
+
+
+def trajectory_files(found: Sequence[Followed], labels: Sequence[str]) -> dict[str, bytes]:
+    """Of each attack a figure and its run; ``labels``: names of the K classes."""
+    files: dict[str, bytes] = {}
+    with styled():
+        for one in found:
+            figure = draw_trajectories(one.cell.trajectories, labels)
+            files |= {f"{one.name}.svg": to_svg(figure), f"{one.name}.npz": one.run}
+    return files
+
+
+def trajectory_blocks(found: Sequence[Followed]) -> tuple[Block, ...]:
+    """The section of the report; nothing where no attack was followed."""
+    if not found:
+        return ()
+    return (
+        Heading(text="Attacks: on their way", level=2),
+        *(_picture(one) for one in found),
+        Text(
+            text=f"The images of each way are in {', '.join(f'{one.name}.npz' for one in found)}: "
+            "oodgate explain BUNDLE IMAGE --attack RUN.npz --out FOLDER draws them in the decision "
+            "plane, among the means of the classes."
+        ),
+    )
+
+
+def draw_trajectories(found: Sequence[Trajectory], labels: Sequence[str]) -> Figure:
+    """A panel an image, all with one vertical axis; to be called under ``style.styled``."""
+    figure, axes = panels(len(found), WIDTH, HEIGHT, most=COLUMNS)
+    heights = [y for one in found for y in one.excess if math.isfinite(y)]
+    low, high = min([-LINEAR, *heights]), max([LINEAR, *heights])
+    for axis, one in zip(axes, found, strict=True):
+        axis.set_yscale("symlog", linthresh=LINEAR)
+        axis.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+        axis.set_ylim(1.5 * low, 1.5 * high)
+        _panel(axis, one, labels)
+    figure.supxlabel("logit of the other class less that of the true one (nats)", fontsize=9)
+    figure.supylabel("S less the place of rejection", fontsize=9)
+    return figure
+
+
+def _panel(axes: Axes, one: Trajectory, labels: Sequence[str]) -> None:
+    left, right = min(0.0, *one.margin), max(0.0, *one.margin)
+    room = ROOM * (right - left or 1.0)
+    axes.set_xlim(left - room, right + room)
+    bottom = axes.get_ylim()[0]
+    axes.add_patch(Rectangle((0, bottom), right + room, -bottom, color=BAND, lw=0, zorder=0.5))
+    axes.axhline(0, color=INK, lw=1, ls="--")
+    axes.axvline(0, color=SOFT, lw=0.8)
+    axes.plot(one.margin, one.excess, color=INK, lw=1.1, zorder=3)
+    last = len(one.margin) - 1
+    for i, point in enumerate(zip(one.margin, one.excess, strict=True)):
+        marker, size = ("D", 7) if i == last else ("o", 4 if i else 8)
+        color = ORANGE if one.rejected[i] else GROUND
+        axes.plot(*point, marker, color=color, mec=INK, mew=1, ms=size, zorder=4, clip_on=False)
+    axes.set_title(f"{_short(labels[one.label])} → {_short(labels[one.predicted[last]])}")
+
+
+def _picture(one: Followed) -> Picture:
+    ways = one.cell.trajectories
+    evaded = sum(way.evades for way in ways)
+    said = f"{evaded} of {len(ways)} images end as another class that is let in"
+    return Picture(
+        file=f"{one.name}.svg",
+        alt=f"{one.cell.attack}: paths of {len(ways)} images over the margin of the other class "
+        f"and the gate's score; {said}.",
+        caption=f"{one.cell.attack}: {said}. {CAPTION}",
+    )
+
+
+def _short(label: str) -> str:
+    return label if len(label) <= LETTERS else f"{label[: LETTERS - 1]}…"
