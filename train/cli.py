@@ -97,7 +97,12 @@ def train(
         ),
     ] = None,
     adversarial_steps: Annotated[
-        int | None, typer.Option(help="Steps of that attack; 5 if left out. Fewer may teach a network to mask its gradients only.", min=1)
+        int | None,
+        typer.Option(
+            help="Steps of that attack, 5 if left out; of 2 a network may learn to mask its "
+            "gradients alone.",
+            min=1,
+        ),
     ] = None,
     augment: Annotated[
         bool | None,

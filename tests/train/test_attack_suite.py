@@ -24,7 +24,8 @@ from train.evaluation.attack_cells import (
     AttackCell,
     Target,
     Victims,
-    _better,
+    _content,
+    _with_better,
     attack_baseline,
     attack_model,
     others,
@@ -153,8 +154,6 @@ def test_aims_are_other_classes() -> None:
 
 
 def test_an_image_counts_by_its_best_restart() -> None:
-    labels = np.array([0, 0, 0, 0])
-
     def made(predicted: list[int], rejected: list[bool], score: list[float]) -> Outcome:
         return Outcome(
             predicted=np.array(predicted),
@@ -164,12 +163,42 @@ def test_an_image_counts_by_its_best_restart() -> None:
             linf=np.array(score),
         )
 
-    one = made([0, 1, 1, 1], [False, True, True, False], [1, 5, 5, 1])
-    other = made([1, 1, 1, 0], [True, False, True, False], [9, 2, 3, 0])
-    best = _better(one, other, labels)
-    assert best.predicted.tolist() == [1, 1, 1, 1]
-    assert best.rejected.tolist() == [True, False, True, False]
-    assert best.score.tolist() == [9, 2, 3, 1]
+    first = made([0, 1, 1, 1, 2], [False, True, True, False, False], [1, 5, 5, 1, 7])
+    again = made([1, 1, 1, 0], [True, False, True, False], [9, 2, 3, 0])
+    best = _with_better(first, again, np.array([0, 1, 2, 3]), np.array([0, 0, 0, 0]))
+    assert best.predicted.tolist() == [1, 1, 1, 1, 2]
+    assert best.rejected.tolist() == [True, False, True, False, False]
+    assert best.score.tolist() == [9, 2, 3, 1, 7]
+    assert first.predicted.tolist() == [0, 1, 1, 1, 2]
+
+
+@pytest.mark.parametrize(("kind", "left"), [(PLAIN, [0]), (ADAPTIVE, [0, 1]), (QUERIES, [0, 1])])
+def test_who_starts_again(kind: str, left: list[int]) -> None:
+    """One who knows the classes alone is content with a wrong one."""
+    found = Outcome(
+        predicted=np.array([0, 1, 1]),
+        rejected=np.array([False, True, False]),
+        score=np.zeros(3),
+        l2=np.zeros(3),
+        linf=np.zeros(3),
+    )
+    attack = Attack(kind=kind, method="x", norm="linf", eps=1, steps=1)
+    assert np.flatnonzero(~_content(found, np.zeros(3, np.int64), attack)).tolist() == left
+
+
+def test_an_attack_from_another_class_begins_there(held: Held) -> None:
+    """In a ball that reaches it every image is let in as another class, after no step at all."""
+    classifier, calibration = held.model.checkpoint.classifier, held.model.calibration
+    target = Target(ServedGate(classifier, calibration), SmoothGate(classifier, calibration))
+    victims = chosen(held, TINY.images, 0)
+    assert len(set(victims.labels.tolist())) > 1
+    attack = Attack(
+        kind=ADAPTIVE, method="selective PGD from another class", norm="linf", eps=255, steps=1
+    )
+    assert attack.from_another
+    found = attack_model(target, victims, attack, 0)
+    assert found.evaded is not None
+    assert found.evaded.share == 1
 
 
 def test_a_baseline_has_no_gate(held: Held, resnet: Baseline) -> None:

@@ -179,15 +179,57 @@ def test_who_watches_is_told_each_point_and_changes_nothing(scene: Scene) -> Non
     assert (watched - told[-1]).abs().max() <= steps.size * 0.1 + 1e-6
 
 
-def test_an_attack_that_knows_the_gate_gets_past_it_more_often(scene: Scene) -> None:
-    ball, steps = Ball("linf", 0.3), Steps(count=40, size=0.05)
-    plain = pgd(scene.gate, scene.x, scene.y, ball, steps, 0)
-    blind = outcome(scene.served, plain, scene.images).evades(scene.labels).mean()
-    for orthogonal in (False, True):
+def of_other_classes(scene: Scene) -> Tensor:
+    """For each image another one, of another class, that the gate lets in."""
+    differs = scene.labels != scene.labels[:, None]
+    return scene.x[torch.from_numpy(differs.argmax(axis=1))]
+
+
+@pytest.mark.parametrize("orthogonal", [False, True])
+def test_an_attack_that_knows_the_gate_gets_past_it_more_often(
+    scene: Scene, orthogonal: bool
+) -> None:
+    """From an image of another class; and of all where the ball reaches that image."""
+    others, evaded = of_other_classes(scene), []
+    for eps in (0.6, 1.0):
+        ball, steps = Ball("linf", eps), Steps(count=40, size=eps / 4)
         found = selective_pgd(
-            scene.gate, scene.x, scene.y, ball, steps, 0, limit=scene.limit, orthogonal=orthogonal
+            scene.gate,
+            scene.x,
+            scene.y,
+            ball,
+            steps,
+            0,
+            limit=scene.limit,
+            orthogonal=orthogonal,
+            start=others,
         )
-        assert outcome(scene.served, found, scene.images).evades(scene.labels).mean() > blind
+        evaded.append(outcome(scene.served, found, scene.images).evades(scene.labels).mean())
+        plain = pgd(scene.gate, scene.x, scene.y, ball, steps, 0)
+        blind = outcome(scene.served, plain, scene.images).evades(scene.labels).mean()
+        assert evaded[-1] > blind
+    assert evaded[1] == 1
+    assert evaded[0] < 1
+
+
+def test_an_image_that_is_let_in_goes_no_further(scene: Scene) -> None:
+    told: list[Tensor] = []
+    found = selective_pgd(
+        scene.gate,
+        scene.x,
+        scene.y,
+        Ball("linf", 1.0),
+        Steps(count=5, size=0.1),
+        0,
+        limit=scene.limit,
+        watch=told.append,
+        start=of_other_classes(scene),
+    )
+    assert len(told) == 5
+    assert outcome(scene.served, found, scene.images).evades(scene.labels).all()
+    for at in told[1:]:
+        moved = (at - told[1]).abs().amax((1, 2, 3)) > 0
+        assert not moved[(told[1] - told[0]).abs().amax((1, 2, 3)) == 0].any()
 
 
 def test_an_orthogonal_step_leaves_the_other_loss_alone(scene: Scene) -> None:
@@ -196,7 +238,7 @@ def test_an_orthogonal_step_leaves_the_other_loss_alone(scene: Scene) -> None:
     wrong = torch.tensor([True, False] * 3)
     way = _way(judged.logits, judged.score, scene.y[:6], wrong, x, orthogonal=True)
     again = scene.gate(x)
-    loss = gradient(cross_entropy(again.logits, scene.y[:6]).double(), x, again=True)
+    loss = gradient(margin(again.logits, scene.y[:6]).double(), x, again=True)
     typical = gradient(again.score, x)
     other = torch.where(wrong[:, None, None, None], loss, typical)
     along = (way * other).flatten(1).sum(1) / (lengths(way) * lengths(other)).flatten()

@@ -1,10 +1,10 @@
 """Projected gradient descent, plain and against the gate.
 
 - ``pgd``: Madry et al., ICLR 2018; it knows the classifier alone.
-- ``selective_pgd``, ``orthogonal_pgd``: Bryniarski et al., "Evading Adversarial Example Detection
+- ``selective_pgd``, orthogonal or not: Bryniarski et al., "Evading Adversarial Example Detection
   Defenses with Orthogonal Projected Gradient Descent", ICLR 2022. Each step climbs one of two: the
-  classifier's loss while the class is still right, else descends the gate's score where it is still
-  above the place of rejection. Orthogonal: without what the step would do to the other.
+  margin of another class while the class is still right, else descends the gate's score until the
+  image is let in. Orthogonal: without what the step would do to the other.
 - ``ood_to_id``: only the score is descended, of images that are no images of the data.
 
 All give the last point that both is what is wanted, where there was one on the way, else the last.
@@ -20,11 +20,14 @@ from torch import Tensor
 
 from train.attacks.attacked import Attacked
 from train.attacks.ball import Ball
-from train.attacks.gate import SmoothGate
+from train.attacks.gate import Judged, SmoothGate
 from train.attacks.losses import cross_entropy, gradient, margin, picked
 
 #: Told the current point of each step.
 Watch = Callable[[Tensor], None]
+
+#: How far below its limit S has to be for an image to be let in whatever is rounded.
+ENOUGH = 0.02
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,45 +75,84 @@ def selective_pgd(
     limit: Tensor,
     watch: Watch | None = None,
     orthogonal: bool = False,
+    start: Tensor | None = None,
 ) -> Tensor:
-    """``limit`` (K,): S above which an image predicted as that class is rejected."""
-    at = ball.somewhere(x, torch.Generator().manual_seed(seed))
-    best, least = at.clone(), torch.full((len(x),), torch.inf, dtype=torch.float64)
-    for size in steps.sizes():
-        at = at.detach().requires_grad_()
-        judged = gate(at)
-        wrong = margin(judged.logits, labels) > 0
-        excess = judged.score - limit[judged.logits.argmax(1)]
-        better = wrong & (excess < least)
-        best, least = picked(better, at.detach(), best), torch.where(better, excess, least).detach()
-        if watch is not None:
-            watch(at.detach())
-        way = _way(judged.logits, judged.score, labels, wrong, at, orthogonal=orthogonal)
-        at = ball.project(at.detach() + size * ball.direction(way), x)
-    return picked(torch.isinf(least), at, best)
+    """``limit`` (K,): S above which an image predicted as that class is rejected. ``start``: where
+    to begin, as near as the ball allows; a random place of it if left out."""
+
+    def wanted(judged: Judged, which: Tensor) -> Tensor:
+        return margin(judged.logits, labels[which]) > 0
+
+    def way(judged: Judged, which: Tensor, at: Tensor, wrong: Tensor) -> Tensor:
+        return _way(judged.logits, judged.score, labels[which], wrong, at, orthogonal=orthogonal)
+
+    begin = _begin(x, ball, seed) if start is None else ball.project(start, x)
+    return _let_in(gate, x, begin, ball, steps, limit, wanted, way, watch)
 
 
 def ood_to_id(
     gate: SmoothGate, x: Tensor, ball: Ball, steps: Steps, seed: int, *, limit: Tensor
 ) -> Tensor:
     """Strangers on their way to be accepted, as whatever class."""
-    at = ball.somewhere(x, torch.Generator().manual_seed(seed))
-    best, least = at.clone(), torch.full((len(x),), torch.inf, dtype=torch.float64)
+
+    def wanted(judged: Judged, which: Tensor) -> Tensor:
+        return torch.ones(len(which), dtype=torch.bool)
+
+    def way(judged: Judged, which: Tensor, at: Tensor, wrong: Tensor) -> Tensor:
+        return -gradient(judged.score, at)
+
+    return _let_in(gate, x, _begin(x, ball, seed), ball, steps, limit, wanted, way, None)
+
+
+#: Of the images ``which`` (b,) as they are judged: whether each is what the attack wants, (b,).
+Wanted = Callable[[Judged, Tensor], Tensor]
+#: Where to go with the images ``which`` at ``at`` (b, C, H, W), given what is wanted of them, (b,).
+Way = Callable[[Judged, Tensor, Tensor, Tensor], Tensor]
+
+
+def _let_in(
+    gate: SmoothGate,
+    x: Tensor,
+    begin: Tensor,
+    ball: Ball,
+    steps: Steps,
+    limit: Tensor,
+    wanted: Wanted,
+    way: Way,
+    watch: Watch | None,
+) -> Tensor:
+    """Of each image the wanted point with the least S beside its limit; one that is let in by
+    ``ENOUGH`` goes no further."""
+    at, best = begin.clone(), begin.clone()
+    least = torch.full((len(x),), torch.inf, dtype=torch.float64)
+    which = torch.arange(len(x))
     for size in steps.sizes():
-        at = at.detach().requires_grad_()
-        judged = gate(at)
-        excess = judged.score - limit[judged.logits.argmax(1)]
-        better = excess < least
-        best, least = picked(better, at.detach(), best), torch.where(better, excess, least).detach()
-        way = -gradient(judged.score, at)
-        at = ball.project(at.detach() + size * ball.direction(way), x)
-    return best
+        if watch is not None:
+            watch(at.clone())
+        if not len(which):
+            continue
+        here = at[which].requires_grad_()
+        judged = gate(here)
+        excess = (judged.score - limit[judged.logits.argmax(1)]).detach()
+        good = wanted(judged, which)
+        better = good & (excess < least[which])
+        best[which] = picked(better, here.detach(), best[which])
+        least[which] = torch.where(better, excess, least[which])
+        move = way(judged, which, here, good)
+        at[which] = ball.project(here.detach() + size * ball.direction(move), x[which])
+        which = which[least[which] > -ENOUGH]
+    return picked(torch.isinf(least), at, best)
+
+
+def _begin(x: Tensor, ball: Ball, seed: int) -> Tensor:
+    return ball.somewhere(x, torch.Generator().manual_seed(seed))
 
 
 def _way(
     logits: Tensor, score: Tensor, labels: Tensor, wrong: Tensor, at: Tensor, *, orthogonal: bool
 ) -> Tensor:
-    loss = cross_entropy(logits, labels).double()
+    # the margin, since a cross-entropy of classes that are sure has no gradient left
+    loss = margin(logits, labels).double()
     if not orthogonal:
         return gradient(torch.where(wrong, -score, loss), at)
     classify, typical = gradient(loss, at, again=True), -gradient(score, at)

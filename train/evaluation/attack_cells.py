@@ -32,6 +32,7 @@ from train.attacks.square import square
 from train.evaluation.attack_plan import (
     ADAPTIVE,
     LEVEL,
+    PLAIN,
     QUERIES,
     SEARCHES,
     STRANGERS,
@@ -90,6 +91,12 @@ class Victims:
         """Pixels in [0, 1]."""
         return torch.from_numpy(self.images).float() / 255
 
+    def take(self, index: IntArray) -> Victims:
+        """Some of them."""
+        return Victims(
+            images=self.images[index], labels=self.labels[index], score=self.score[index]
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Target:
@@ -113,14 +120,13 @@ class Target:
 def attack_model(target: Target, victims: Victims, attack: Attack, seed: int) -> AttackCell:
     """The model under one attack, each image's best restart."""
     began = time.perf_counter()
-    best: Outcome | None = None
-    for restart in range(attack.restarts):
-        found = outcome(
-            target.served, _attacked(target, victims, attack, seed + restart), victims.images
-        )
-        best = found if best is None else _better(best, found, victims.labels)
-    if best is None:
-        raise ValueError(f"{attack.name} has no restart: expected one at least")
+    best = _tried(target, victims, attack, seed)
+    for restart in range(1, attack.restarts):
+        left = np.flatnonzero(~_content(best, victims.labels, attack))
+        if not len(left):
+            break
+        some = victims.take(left)
+        best = _with_better(best, _tried(target, some, attack, seed + restart), left, some.labels)
     wrong: BoolArray = best.predicted != victims.labels
     strange = attack.kind == STRANGERS
     evaded: BoolArray = ~best.rejected if strange else wrong & ~best.rejected
@@ -189,29 +195,60 @@ def _attacked(target: Target, victims: Victims, attack: Attack, seed: int) -> Te
     if attack.kind == STRANGERS:
         return ood_to_id(gate, x, ball, steps, seed, limit=target.limit)
     if attack.kind == ADAPTIVE:
-        orthogonal = attack.method.startswith("orthogonal")
         return selective_pgd(
-            gate, x, labels, ball, steps, seed, limit=target.limit, orthogonal=orthogonal
+            gate,
+            x,
+            labels,
+            ball,
+            steps,
+            seed,
+            limit=target.limit,
+            orthogonal=attack.method.startswith("orthogonal"),
+            start=_of_other_classes(victims, seed) if attack.from_another else None,
         )
     if attack.method == "APGD":
         return apgd(gate, x, labels, ball, attack.steps, seed)
     return pgd(gate, x, labels, ball, steps, seed)
 
 
-def _better(one: Outcome, other: Outcome, labels: IntArray) -> Outcome:
-    """Of two restarts, image by image: let in and wrong, then wrong, then nearer to be let in."""
+def _tried(target: Target, victims: Victims, attack: Attack, seed: int) -> Outcome:
+    return outcome(target.served, _attacked(target, victims, attack, seed), victims.images)
 
-    def rank(found: Outcome) -> FloatArray:
-        wrong = found.predicted != labels
-        return np.where(wrong, np.where(found.rejected, 1.0, 2.0), 0.0)
 
-    ours, theirs = rank(one), rank(other)
-    take = (theirs > ours) | ((theirs == ours) & (other.score < one.score))
-    chosen = {
-        name: np.where(take, getattr(other, name), getattr(one, name))
-        for name in ("predicted", "rejected", "score", "l2", "linf")
-    }
+def _content(found: Outcome, labels: IntArray, attack: Attack) -> BoolArray:
+    """Where an attacker has no reason to start again; one who knows no gate looks at the class."""
+    if attack.kind in (PLAIN, TARGETED):
+        wrong: BoolArray = found.predicted != labels
+        return wrong
+    return found.evades(labels)
+
+
+def _with_better(found: Outcome, again: Outcome, which: IntArray, labels: IntArray) -> Outcome:
+    """``found`` with the images ``which`` of it as they came out ``again``, where that is better:
+    let in and wrong, then wrong, then nearer to be let in."""
+
+    def rank(one: Outcome, index: IntArray) -> FloatArray:
+        wrong = one.predicted[index] != labels
+        return np.where(wrong, np.where(one.rejected[index], 1.0, 2.0), 0.0)
+
+    everything = np.arange(len(which))
+    ours, theirs = rank(found, which), rank(again, everything)
+    take = (theirs > ours) | ((theirs == ours) & (again.score < found.score[which]))
+    chosen = {name: getattr(found, name).copy() for name in _OUTCOME}
+    for name, values in chosen.items():
+        values[which[take]] = getattr(again, name)[take]
     return Outcome(**chosen)
+
+
+_OUTCOME = ("predicted", "rejected", "score", "l2", "linf")
+
+
+def _of_other_classes(victims: Victims, seed: int) -> Tensor:
+    """For each image one of another class, that the gate lets in; itself where there is none."""
+    order = np.random.default_rng(seed).permutation(len(victims.labels))
+    differs = victims.labels[order] != victims.labels[:, None]
+    first = np.where(differs.any(axis=1), order[differs.argmax(axis=1)], np.arange(len(order)))
+    return victims.x[torch.from_numpy(first)]
 
 
 def ball_of(attack: Attack) -> Ball:

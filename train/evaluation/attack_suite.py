@@ -182,9 +182,7 @@ def _right(baseline: AttackedBaseline, victims: Victims) -> Victims:
     with torch.no_grad():
         predicted = baseline.look(victims.x)[0].argmax(1).numpy()
     index = np.flatnonzero(predicted == victims.labels)
-    return Victims(
-        images=victims.images[index], labels=victims.labels[index], score=victims.score[index]
-    )
+    return victims.take(index)
 
 
 def _model_work(
