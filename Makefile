@@ -6,7 +6,7 @@ STAMP := $(VENV)/.setup-done
 FREIA := $(VENV)/.freia-done
 SECONDS ?= 600
 
-.PHONY: help setup lint types format test test-fast test-integration clients demo bench bench-model bench-cifar bench-service bench-gate bench-drift bench-batch bench-explain soak protos lock clean
+.PHONY: help setup lint types format test test-fast test-integration clients demo bench bench-model bench-cifar bench-service bench-gate bench-drift bench-batch bench-explain bench-levers soak protos lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -73,6 +73,10 @@ bench-batch: setup ## a batch job on Ray against the Predictor alone, and its st
 bench-explain: setup ## whether heatmaps are right, beside Grad-CAM, and their cost; TEST=.../fashion_mnist/test.parquet
 	@test -n '$(TEST)' || { echo 'make bench-explain: expected TEST=.../test.parquet, labelled images that the model has not seen'; exit 1; }
 	$(BIN)/python -m tests.bench.explain --bundle '$(or $(BUNDLE),fashion-mnist)' --test '$(TEST)'
+
+bench-levers: setup ## what raises the cost of attacks; DATA=.../train.parquet TEST=.../test.parquet, with ROBUST=BUNDLE adversarial training, too
+	@test -n '$(DATA)' -a -n '$(TEST)' || { echo 'make bench-levers: expected DATA=.../train.parquet TEST=.../test.parquet of the bundle'; exit 1; }
+	$(BIN)/python -m tests.bench.levers --bundle '$(or $(BUNDLE),fashion-mnist)' --data '$(DATA)' --test '$(TEST)' $(if $(ROBUST),--robust '$(ROBUST)') --members $(wildcard bundles/baselines/fashion-mnist-beta-*)
 
 soak: setup clients ## long runs: fuzz, load, swaps, kills, rates, a million rows; DATA=.../test.parquet; with STRANGERS=DATA drift, too
 	@test -n '$(DATA)' || { echo 'make soak: expected DATA=.../test.parquet, images like those of the calibration'; exit 1; }

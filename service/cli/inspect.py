@@ -12,6 +12,7 @@ from service.cli.arguments import BundleArgument, BundlesOption
 from train.cli import DATA_HELP
 
 if TYPE_CHECKING:
+    from calibration.calibration import Calibration
     from service.bundle import Bundle
 
 #: Columns of the names on a card.
@@ -172,7 +173,7 @@ def _promises(bundle: Bundle) -> list[tuple[str, str]]:
         (
             "score",
             f"{len(calibration.combined.names)} statistics as one, fitted on "
-            f"{calibration.combined.rows:,} rows",
+            f"{calibration.combined.rows:,} rows{_copies(calibration)}",
         ),
         ("metrics", json.dumps(_rounded(dict(manifest.metrics)))),
         ("flow", json.dumps(flow.to_dict()["stages"])),
@@ -185,3 +186,10 @@ def _rounded(value: object) -> object:
     if isinstance(value, dict):
         return {name: _rounded(entry) for name, entry in value.items()}
     return value
+
+
+def _copies(calibration: Calibration) -> str:
+    from calibration.posterior import rows_of
+
+    count = int(rows_of(calibration.table, "outlier").sum())
+    return f" and {count:,} distorted copies of them" if count else ""

@@ -133,7 +133,7 @@ def by_class(made: Calibration, fresh: pa.Table, seed: int) -> None:
 def resplit(calibration: Calibration, seed: int, mode: str) -> Calibration:
     """The same model calibrated on another random split of the rows held out from training."""
     splits = np.array(calibration.table.column("split").to_pylist(), dtype=object)
-    held_out = np.flatnonzero(splits != "train")
+    held_out = np.flatnonzero(np.isin(splits, ("fit", "cal")))
     drawn = np.random.default_rng(seed).permutation(splits[held_out])
     splits[held_out] = drawn
     place = calibration.table.column_names.index("split")
