@@ -242,3 +242,25 @@ def test_a_bundle_of_an_earlier_version_is_refused(
     assert "error: " in err
     assert "schema_version 1: expected 2; made by another version" in err
     assert len(err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_copies_are_those_that_are_asked_for(
+    oodgate: Run, checkpoint_dir: Path, tmp_path: Path, count: int
+) -> None:
+    """Of the rows that S is fitted on, and of those alone; six of each without a flag."""
+    out = tmp_path / "new"
+    code, _, err = oodgate(
+        "calibrate", checkpoint_dir, "--data", "digits", "--outliers", count, "--out", out
+    )
+    assert code == 0, err
+    made = Bundle.load(out)
+    copies = part(made, "outlier")
+    assert copies.num_rows == count * 215
+    assert set(copies["id"].to_pylist()) <= set(part(made, "fit")["id"].to_pylist())
+    assert ("distortion" in made.calibration.combined.views_of) == bool(count)
+
+
+def test_without_a_flag_there_are_six_copies_of_a_row(bundle: Bundle) -> None:
+    copies = part(bundle, "outlier")["id"].to_pylist()
+    assert sorted(copies) == sorted(6 * part(bundle, "fit")["id"].to_pylist())
