@@ -55,8 +55,8 @@ def test_inspect_prints_the_card(oodgate: Run, bundle: Bundle) -> None:
         f"at p <= {bundle.calibration.threshold():.5f} among 215 reference rows (marginal; ",
         "\nposterior      temperature scaling, temperature ",
         "; 95% prediction sets (lac) with q_hat ",
-        f"\nscore          {names} statistics as one, fitted on 215 rows and 1,290 distorted copies "
-        "of them\n",
+        f"\nscore          {names} statistics as one, fitted on 215 rows and 1,290 distorted "
+        "copies of them\n",
     ):
         assert line in out
     code, out, _ = oodgate("inspect", bundle.path, "--json")
