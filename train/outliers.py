@@ -53,9 +53,9 @@ def outlier_images(pixels: UInt8Array, source: ImageRows, spec: InputSpec, copy:
 def on_lattice(pixels: UInt8Array, levels: int) -> UInt8Array:
     """8-bit pixels at the nearest of so many levels."""
     top = levels - 1
-    level = (pixels.astype(np.int64) * top + 127) // 255
-    found: UInt8Array = np.rint(level * 255 / top).astype(np.uint8)
-    return found
+    level = (np.arange(256) * top + 127) // 255
+    values: UInt8Array = np.rint(level * 255 / top).astype(np.uint8)
+    return values[pixels]
 
 
 def usable(table: pa.Table) -> pa.Table:

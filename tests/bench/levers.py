@@ -41,7 +41,7 @@ from train.attacks.ball import Ball
 from train.attacks.gate import SmoothGate
 from train.attacks.pgd import Steps, selective_pgd
 from train.data import ImageRows, open_data
-from train.evaluation.attack_cells import STEP
+from train.evaluation.attack_cells import STEPS
 from train.images import Images, load_images
 from train.outliers import COPIES, SEED, outlier_images
 from train.progress import Progress, watch
@@ -267,7 +267,7 @@ def attack(lever: Lever, images: UInt8Array, labels: IntArray, eps: int, steps: 
         pixels(images),
         torch.from_numpy(labels),
         ball,
-        Steps(count=steps, size=STEP * ball.eps),
+        Steps(count=steps, size=STEPS[0] * ball.eps),
         SEED,
         limit=limit,
     )

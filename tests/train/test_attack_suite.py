@@ -253,6 +253,7 @@ def cell(attack: Attack, evaded: int, detected: int = 0, source: str = "model") 
         auroc=0.5,
         l2=1.0 if source == "model" else 0.4,
         seconds=1.0,
+        let_in=tuple(i < evaded for i in range(100)),
     )
 
 
@@ -266,11 +267,35 @@ def test_every_detection_stands_beside_its_adaptive_one(held: Held) -> None:
     table = next(block for block in part.blocks if isinstance(block, Table))
     rows = {row[0]: row for row in table.rows}
     assert rows["PGD linf 8"][2:4] == ("95.00%", "5.00%")
-    assert rows["PGD linf 8"][5:] == ("0.00%", "90.00%")
+    assert rows["PGD linf 8"][5:] == ("0.00%", "90.00%", "90.00%")
     assert CLAIM in to_markdown(part.blocks)
     assert any("at 2/255: of a plain one the gate finds 95.00%" in said for said in part.in_short)
-    assert any("selective PGD linf 2 that knows the gate succeeds" in bad for bad in part.bad_news)
-    assert any("selective PGD linf 32 succeeds on 90.00% only" in bad for bad in part.bad_news)
+    assert "Attacks at 2/255 succeed on 90.00% of images." in part.bad_news
+    assert any("Attacks at 255/255 succeed on 90.00% only" in bad for bad in part.bad_news)
+
+
+def test_what_a_small_ball_holds_a_larger_one_does(held: Held) -> None:
+    """Image by image, over attacks of one norm; a targeted attack has no ball."""
+    quick = budget("quick")
+
+    def made(attack: Attack) -> AttackCell:
+        which = {"selective PGD linf 2": range(0, 30), "selective PGD linf 8": range(20, 40)}
+        some = which.get(attack.name, range(0))
+        some = range(90, 100) if attack.name == "selective PGD l2 0.5" else some
+        everything = attack.eps == 255 or attack.kind == TARGETED
+        let_in = tuple(everything or i in some for i in range(100))
+        return replace(cell(attack, sum(let_in)), let_in=let_in)
+
+    part = part_of(tuple(made(a) for a in quick.attacks), quick, held, 0)
+    (table,) = (
+        block for block in part.blocks if isinstance(block, Table) and block.heads[0] == "ball"
+    )
+    found = {row[0]: str(row[1]).split(" ")[0] for row in table.rows}
+    assert found["linf 2"] == found["linf 4"] == "30%"
+    assert found["linf 8"] == found["linf 32"] == "40%"
+    assert found["linf 255"] == "100%"
+    assert found["l2 0.5"] == "10%"
+    assert not any("only" in bad for bad in part.bad_news)
 
 
 def test_perturbations_stand_beside_the_baselines(held: Held, resnet: Baseline) -> None:

@@ -40,8 +40,10 @@ from train.evaluation.attack_plan import (
     Attack,
 )
 
-#: Length of a step, as a share of the ball, and of Adam's for Carlini and Wagner.
-STEP, RATE = 0.25, 0.05
+#: Lengths of a step, as shares of the ball: of the first start, the second and so on, and round.
+STEPS = (0.25, 1 / 16)
+#: Of Adam's steps for Carlini and Wagner.
+RATE = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +51,8 @@ class AttackCell:
     """``source``: the model or a baseline. Of ``images`` attacked: ``wrong``, another class than
     the true one; ``detected``, of the wrong ones rejected; ``evaded``, wrong and let in; of
     strangers ``evaded`` alone has a meaning: let in. ``auroc`` of the gate's score, attacked
-    against as they were. ``l2``: mean over hits, pixels in [0, 1]. A baseline has no gate."""
+    against as they were. ``l2``: mean over hits, pixels in [0, 1]. ``let_in`` (images,): which of
+    them ``evaded`` counts. A baseline has no gate."""
 
     source: str
     attack: str
@@ -60,6 +63,7 @@ class AttackCell:
     auroc: float | None
     l2: float | None
     seconds: float
+    let_in: tuple[bool, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, which ``from_json`` takes."""
@@ -73,7 +77,7 @@ class AttackCell:
                 name: None if content[name] is None else Rate(**content[name])
                 for name in ("wrong", "detected", "evaded")
             }
-            return cls(**{**content, **rates})
+            return cls(**{**content, **rates, "let_in": tuple(content["let_in"])})
         except (KeyError, TypeError) as error:
             raise ValueError(f"not a cell of this version: {error!r}") from error
 
@@ -120,13 +124,14 @@ class Target:
 def attack_model(target: Target, victims: Victims, attack: Attack, seed: int) -> AttackCell:
     """The model under one attack, each image's best restart."""
     began = time.perf_counter()
-    best = _tried(target, victims, attack, seed)
+    best = _tried(target, victims, attack, seed, 0)
     for restart in range(1, attack.restarts):
         left = np.flatnonzero(~_content(best, victims.labels, attack))
         if not len(left):
             break
         some = victims.take(left)
-        best = _with_better(best, _tried(target, some, attack, seed + restart), left, some.labels)
+        again = _tried(target, some, attack, seed, restart)
+        best = _with_better(best, again, left, some.labels)
     wrong: BoolArray = best.predicted != victims.labels
     strange = attack.kind == STRANGERS
     evaded: BoolArray = ~best.rejected if strange else wrong & ~best.rejected
@@ -141,6 +146,7 @@ def attack_model(target: Target, victims: Victims, attack: Attack, seed: int) ->
         auroc=auroc(victims.score, best.score),
         l2=float(best.l2[hits].mean()) if hits.any() else None,
         seconds=time.perf_counter() - began,
+        let_in=tuple(evaded.tolist()),
     )
 
 
@@ -181,7 +187,7 @@ def others(labels: Tensor, classes: int, seed: int) -> Tensor:
     return (labels + torch.from_numpy(steps)) % classes
 
 
-def _attacked(target: Target, victims: Victims, attack: Attack, seed: int) -> Tensor:
+def _attacked(target: Target, victims: Victims, attack: Attack, seed: int, steps: Steps) -> Tensor:
     gate, x, labels = target.gate, victims.x, torch.from_numpy(victims.labels)
     if attack.kind == TARGETED:
         density = Density.of(gate.calibration, x[0].numel())
@@ -191,7 +197,7 @@ def _attacked(target: Target, victims: Victims, attack: Attack, seed: int) -> Te
         eps = round(attack.eps)
         found = square(target.served, victims.images, victims.labels, eps, attack.steps, seed)
         return torch.from_numpy(found).float() / 255
-    ball, steps = ball_of(attack), steps_of(attack)
+    ball = ball_of(attack)
     if attack.kind == STRANGERS:
         return ood_to_id(gate, x, ball, steps, seed, limit=target.limit)
     if attack.kind == ADAPTIVE:
@@ -211,8 +217,9 @@ def _attacked(target: Target, victims: Victims, attack: Attack, seed: int) -> Te
     return pgd(gate, x, labels, ball, steps, seed)
 
 
-def _tried(target: Target, victims: Victims, attack: Attack, seed: int) -> Outcome:
-    return outcome(target.served, _attacked(target, victims, attack, seed), victims.images)
+def _tried(target: Target, victims: Victims, attack: Attack, seed: int, restart: int) -> Outcome:
+    moved = _attacked(target, victims, attack, seed + restart, steps_of(attack, restart))
+    return outcome(target.served, moved, victims.images)
 
 
 def _content(found: Outcome, labels: IntArray, attack: Attack) -> BoolArray:
@@ -257,9 +264,9 @@ def ball_of(attack: Attack) -> Ball:
     return Ball(norm, attack.eps * LEVEL if norm == "linf" else attack.eps)
 
 
-def steps_of(attack: Attack) -> Steps:
-    """How a gradient attack goes."""
-    return Steps(count=attack.steps, size=STEP * ball_of(attack).eps)
+def steps_of(attack: Attack, restart: int = 0) -> Steps:
+    """How a gradient attack goes after so many starts."""
+    return Steps(count=attack.steps, size=STEPS[restart % len(STEPS)] * ball_of(attack).eps)
 
 
 def _settings(attack: Attack) -> Settings:

@@ -6,11 +6,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from calibration.detection import Rate
+import numpy as np
+
+from calibration.arrays import BoolArray
+from calibration.detection import Rate, share_of
 from train.evaluation.attack_cells import AttackCell
 from train.evaluation.attack_plan import (
     ADAPTIVE,
     PLAIN,
+    QUERIES,
     STRANGERS,
     TARGETED,
     Attack,
@@ -30,8 +34,8 @@ CLAIM = (
     "attacker who knows it."
 )
 
-#: Success of an adaptive attack at 2/255 from which on it is bad news.
-MUCH = 0.5
+#: Success of attacks at 2/255 from which on it is bad news, and at the largest ball below which.
+MUCH, NEARLY_ALL = 0.5, 0.95
 
 Cells = tuple[AttackCell, ...]
 
@@ -52,8 +56,8 @@ def part_of(
         seeds={"attacks": seed},
         in_short=_in_short(by_name, budget),
         bad_news=_bad_news(by_name, budget),
-        checked="Looked for: adaptive attacks at 2/255 that succeed on half of the images or more, "
-        "and attacks of a large ball that do not reach nearly all, which would be a sign of "
+        checked="Looked for: attacks at 2/255 that succeed on half of the images or more, "
+        "and attacks in the largest ball that do not reach nearly all, which would be a sign of "
         "gradients that are none.",
         blocks=(*_blocks(found, by_name, budget, held), *trajectory_blocks(followed)),
         files=trajectory_files(followed, held.model.checkpoint.class_labels),
@@ -72,6 +76,7 @@ def _blocks(
         ),
         _pairs(by_name, budget),
         Text(text=CLAIM),
+        _growing(by_name, budget),
         _all(found, budget),
         *_nearby(by_name, budget, held),
     )
@@ -88,6 +93,7 @@ def _pairs(by_name: dict[tuple[str, str], AttackCell], budget: Budget) -> Table:
             if a.kind == ADAPTIVE and (a.norm, a.eps) == (plain.norm, plain.eps)
         ]
         best = max(adaptive, key=_evaded, default=None)
+        together = _within(by_name, budget, plain.norm, plain.eps)
         rows.append(
             (
                 plain.name,
@@ -99,6 +105,7 @@ def _pairs(by_name: dict[tuple[str, str], AttackCell], budget: Budget) -> Table:
                     if best
                     else (DASH, DASH, DASH)
                 ),
+                _share(together),
             )
         )
     return Table(
@@ -110,10 +117,26 @@ def _pairs(by_name: dict[tuple[str, str], AttackCell], budget: Budget) -> Table:
             "adaptive attack, same ball",
             "detected",
             "success",
+            "any attack within the ball: success",
         ),
         rows=tuple(rows),
         caption="linf in 8-bit levels of 255, l2 in pixels of [0, 1]. Detected: of the "
-        "misclassified, rejected. The adaptive attack with the most success is shown.",
+        "misclassified, rejected. The adaptive attack with the most success is shown, then the "
+        "images that any attack in this ball or a smaller one got past the gate.",
+    )
+
+
+def _growing(by_name: dict[tuple[str, str], AttackCell], budget: Budget) -> Table:
+    """Success as the ball grows, which has to reach all images in the end."""
+    balls = sorted({(a.norm, a.eps) for a in budget.attacks if a.kind == ADAPTIVE})
+    rows = tuple(
+        (f"{norm} {eps:g}", _between(_within(by_name, budget, norm, eps))) for norm, eps in balls
+    )
+    return Table(
+        heads=("ball", "success of any attack within it"),
+        rows=rows,
+        caption="Images of which some attack in the ball or in a smaller one makes another class "
+        "that is let in. A ball of 255 levels holds every image, so those of other classes, too.",
     )
 
 
@@ -196,33 +219,43 @@ def _in_short(by_name: dict[tuple[str, str], AttackCell], budget: Budget) -> tup
     said = []
     for eps in (2.0, 8.0):
         plain = by_name.get(("model", f"PGD linf {eps:g}"))
-        adaptive = [
-            by_name["model", a.name]
-            for a in budget.attacks
-            if a.kind == ADAPTIVE and a.norm == "linf" and a.eps == eps
-        ]
-        if plain and adaptive:
-            best = max(adaptive, key=_evaded)
+        together = _within(by_name, budget, "linf", eps)
+        if plain and together:
             said.append(
                 f"Attacks at {eps:g}/255: of a plain one the gate finds {_share(plain.detected)}; "
-                f"one that knows the gate succeeds on {_share(best.evaded)}."
+                f"those that know the gate succeed on {_share(together)}."
             )
     return tuple(said)
 
 
+def _within(
+    by_name: dict[tuple[str, str], AttackCell], budget: Budget, norm: str, eps: float
+) -> Rate | None:
+    """Of the images, those that any attack within a ball let in as another class: an attack of a
+    larger ball may fail where one of a smaller has found its way."""
+    found = [
+        by_name["model", a.name].let_in
+        for a in budget.attacks
+        if a.kind in (PLAIN, ADAPTIVE, QUERIES) and a.norm == norm and a.eps <= eps
+    ]
+    if not found:
+        return None
+    let_in: BoolArray = np.logical_or.reduce(np.array(found, dtype=np.bool_))
+    return share_of(let_in)
+
+
 def _bad_news(by_name: dict[tuple[str, str], AttackCell], budget: Budget) -> tuple[str, ...]:
     worries = []
-    for attack in (a for a in budget.attacks if a.kind == ADAPTIVE and a.norm == "linf"):
-        cell = by_name["model", attack.name]
-        if attack.eps <= 2 and _evaded(cell) >= MUCH:
-            worries.append(
-                f"{attack.name} that knows the gate succeeds on {_share(cell.evaded)} of images."
-            )
-        if attack.eps >= 32 and _evaded(cell) < 0.95:
-            worries.append(
-                f"{attack.name} succeeds on {_share(cell.evaded)} only: more steps or restarts "
-                "would show more, so read the smaller balls as lower bounds."
-            )
+    balls = sorted({a.eps for a in budget.attacks if a.kind == ADAPTIVE and a.norm == "linf"})
+    rates = {eps: _within(by_name, budget, "linf", eps) for eps in balls}
+    shares = {eps: rate.share or 0.0 for eps, rate in rates.items() if rate}
+    for eps in (eps for eps in balls if eps <= 2 and shares[eps] >= MUCH):
+        worries.append(f"Attacks at {eps:g}/255 succeed on {_share(rates[eps])} of images.")
+    if balls and shares[balls[-1]] < NEARLY_ALL:
+        worries.append(
+            f"Attacks at {balls[-1]:g}/255 succeed on {_share(rates[balls[-1]])} only: a sign of "
+            "gradients that are none, so read the smaller balls as lower bounds."
+        )
     return tuple(worries)
 
 
