@@ -76,7 +76,7 @@ bench-explain: setup ## whether heatmaps are right, beside Grad-CAM, and their c
 
 bench-levers: setup ## what raises the cost of attacks; DATA=.../train.parquet TEST=.../test.parquet, with ROBUST=BUNDLE adversarial training, too
 	@test -n '$(DATA)' -a -n '$(TEST)' || { echo 'make bench-levers: expected DATA=.../train.parquet TEST=.../test.parquet of the bundle'; exit 1; }
-	$(BIN)/python -m tests.bench.levers --bundle '$(or $(BUNDLE),fashion-mnist)' --data '$(DATA)' --test '$(TEST)' $(if $(ROBUST),--robust '$(ROBUST)') --members $(wildcard bundles/baselines/fashion-mnist-beta-*)
+	$(BIN)/python -m tests.bench.levers --bundle '$(or $(BUNDLE),fashion-mnist)' --data '$(DATA)' --test '$(TEST)' $(if $(ROBUST),--robust '$(ROBUST)') --members $(wildcard bundles/baselines/$(or $(BUNDLE),fashion-mnist)-beta-*)
 
 soak: setup clients ## long runs: fuzz, load, swaps, kills, rates, a million rows; DATA=.../test.parquet; with STRANGERS=DATA drift, too
 	@test -n '$(DATA)' || { echo 'make soak: expected DATA=.../test.parquet, images like those of the calibration'; exit 1; }

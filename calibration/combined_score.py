@@ -266,6 +266,13 @@ def _copies(
     if len(outliers) < COMBINED_ROWS:
         return None
     copies = _matrix(outliers.values, names)
+    known = (outliers.of >= 0) & (outliers.of < len(order))
+    if len(copies) != len(outliers) or not (np.isfinite(copies).all() and known.all()):
+        raise CalibrationError(
+            f"outliers: found {len(copies)} rows of statistics, {(~np.isfinite(copies)).sum()} "
+            f"numbers of them not finite, and {(~known).sum()} of {len(known)} copies that are of "
+            f"none of {len(order)} fit rows: expected finite copies of fit rows alone"
+        )
     place = np.empty_like(order)
     place[order] = np.arange(len(order))
     of = place[outliers.of]

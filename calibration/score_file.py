@@ -70,6 +70,8 @@ def _header(data: bytes) -> tuple[tuple[str, ...], int, bool, int]:
         raise TypeError(f"header {header!r}")
     if len(set(names)) < max(1, len(names)) or not (views or LOG_PROB in names):
         raise ValueError(f"names {names!r}")
+    if layers < 0 or (layers and not views):
+        raise ValueError(f"outlier_layers {layers!r}")
     return tuple(names), rows, views, layers
 
 

@@ -93,7 +93,7 @@ def train(
         float | None,
         typer.Option(
             help="Adversarial training: move half of each batch against its class, each pixel by "
-            "up to so many 8-bit levels. Attacks become harder, training takes twice as long."
+            "up to so many 8-bit levels. Attacks become harder, training takes three times as long."
         ),
     ] = None,
     adversarial_steps: Annotated[

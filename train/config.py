@@ -7,7 +7,9 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
 from model.config import expect_integer, expect_number
-from train.attacks.attacked import WHITE
+
+#: The largest of the 8-bit levels.
+WHITE = 255
 
 Kind = Literal["flow", "resnet"]
 Precision = Literal["float32", "bf16"]

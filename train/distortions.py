@@ -15,6 +15,7 @@ was not shown is in ``train/LOG.md``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -25,7 +26,7 @@ from torch.nn import functional as nnf
 from model.image import UInt8Array
 from train.corruptions.draws import Draws
 
-#: Images that are distorted together.
+#: Images that are distorted together at most; in equal parts, so that none of two or more is alone.
 BATCH = 250
 #: Least and largest standard deviation of noise, pixels in [0, 1].
 WEAKEST, STRONGEST = 0.02, 0.24
@@ -124,11 +125,11 @@ def distorted(images: UInt8Array, name: str, *, seed: int) -> UInt8Array:
     distort = DISTORTIONS[name]
     drawn = len(DISTORTIONS) * seed + list(DISTORTIONS).index(name)
     parts = []
-    for first in range(0, len(images), BATCH):
-        x = torch.from_numpy(images[first : first + BATCH]).float() / 255
-        moved = distort(x, Draws(seed=drawn, first=first, count=len(x)))
+    for rows in np.array_split(np.arange(len(images)), math.ceil(len(images) / BATCH) or 1):
+        x = torch.from_numpy(images[rows]).float() / 255
+        moved = distort(x, Draws(seed=drawn, first=int(rows[0]), count=len(x))) if len(x) else x
         parts.append((255 * moved.clamp(0, 1)).round().byte().numpy())
-    return np.concatenate(parts) if parts else images.copy()
+    return np.concatenate(parts)
 
 
 def _nearest(x: Tensor, size: list[int]) -> Tensor:

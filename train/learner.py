@@ -22,8 +22,8 @@ Classifier = GenerativeClassifier | ResNetClassifier
 
 @dataclass(frozen=True, kw_only=True)
 class BatchResult:
-    """``total``: the mean loss of a batch, to be minimised. ``logits`` (B, K) and ``log_prob`` (B,)
-    for the figures; the latter None where the classifier has no density."""
+    """``total``: the mean loss of a batch, to be minimised. ``logits`` (B, K) for the figures, and
+    ``log_prob`` of the images that no attacker has moved, None where there is no density."""
 
     total: Tensor
     logits: Tensor
@@ -68,7 +68,8 @@ class FlowLearner(Learner):
         """See ``Learner``."""
         output = self.classifier(pixels)
         losses = ib_loss(output, labels, self._beta, self._smoothing, moved)
-        return BatchResult(total=losses.total, logits=output.logits, log_prob=output.log_prob)
+        density = output.log_prob[moved:]
+        return BatchResult(total=losses.total, logits=output.logits, log_prob=density)
 
     def initialise(self, pixels: Tensor) -> None:
         """See ``Learner``."""

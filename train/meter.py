@@ -31,7 +31,9 @@ class Meter:
         """Add a batch; nothing is copied to or from the device here, which would wait for it."""
         count = torch.full((), len(labels), dtype=torch.float64, device=labels.device)
         hits = (result.logits.argmax(1) == labels).double().sum()
-        density = 0 * count if result.log_prob is None else result.log_prob.double().sum()
+        density = 0 * count
+        if result.log_prob is not None:  # of the others as of those that have a part in it
+            density = result.log_prob.double().mean() * count
         sums = torch.stack([result.total.double() * count, density, hits, count])
         self._sums = self._sums.to(sums.device) + sums
         self._recent = self._recent.to(sums.device) + sums[::3]

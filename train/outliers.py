@@ -11,7 +11,6 @@ from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from calibration.reference import LARGEST
 from calibration.table import floats_of, logits_of, statistics_of
@@ -66,7 +65,7 @@ def usable(table: pa.Table) -> pa.Table:
         *logits_of(table).T,
     ]
     good = np.all([np.abs(column) <= LARGEST for column in columns], axis=0)
-    return table.filter(pc.equal(pa.array(good), True))
+    return table.filter(pa.array(good))
 
 
 def _kind(copy: int) -> str:

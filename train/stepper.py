@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
 from train.adversarial import adversarial, moved_images
-from train.attacks.attacked import WHITE
 from train.batches import Batch
-from train.config import TrainConfig
+from train.config import WHITE, TrainConfig
 from train.ema import averaged
 from train.learner import BatchResult, Learner
 from train.parallel import World
@@ -53,9 +54,11 @@ class Stepper:
     def _attacked(self, batch: Batch) -> tuple[Tensor, int]:
         """Pixels to learn from, and how many of them, from the first, an attacker has moved."""
         config = self._config
-        moved = moved_images(len(batch.labels)) if config.adversarial_eps else 0
+        moved = self._moved(batch) if config.adversarial_eps else 0
         if not moved:
             return batch.pixels, 0
+        # as it answers: no dropout, and statistics of BatchNorm are not those of attacked images
+        self.learner.eval()
         images = adversarial(
             self.learner.logits,
             batch.pixels[:moved],
@@ -63,7 +66,15 @@ class Stepper:
             eps=config.adversarial_eps / WHITE,
             steps=config.adversarial_steps,
         )
+        self.learner.train()
         return torch.cat([images, batch.pixels[moved:]]), moved
+
+    def _moved(self, batch: Batch) -> int:
+        """How many of this process's images are among the first half of the whole batch, so that
+        the number of processes changes nothing; one at least stays for the density."""
+        whole, world = moved_images(batch.images), self._world
+        mine = math.ceil(max(0, whole - world.rank) / world.size)
+        return min(mine, len(batch.labels) - 1)
 
 
 def _optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:

@@ -53,13 +53,13 @@ def calibrate(
         float | None, typer.Option(help="Chance that a prediction set holds the true class.")
     ] = None,
     outliers: Annotated[
-        int,
+        int | None,
         typer.Option(
             help="Distorted copies of each row that the gate is fitted on, to show it strangers: "
-            "more give more power and take more time; 0 for none.",
+            "more give more power and take more time; 0 for none, 6 if left out.",
             min=0,
         ),
-    ] = 6,
+    ] = None,
     name: Annotated[str, typer.Option(help="The model's name; default: the recipe's.")] = "",
     test: Annotated[
         str,
@@ -184,14 +184,23 @@ def _say_selection(selection: Selection, total: int) -> None:
 
 
 def _copies(
-    model: Source, rows: ImageRows, images: Images, selection: Selection, count: int
+    model: Source, rows: ImageRows, images: Images, selection: Selection, asked: int | None
 ) -> list[pa.Table]:
-    from train.outliers import outlier_scores
+    from train.outliers import COPIES, outlier_scores
 
+    count = asked
+    if count is None:
+        count = COPIES if model.prior is None else _copies_of(model.prior)
     if not count or not len(selection.fit):
         return []
     fit = images.take(selection.fit)
     return [outlier_scores(model.checkpoint.classifier, fit, rows, count)]
+
+
+def _copies_of(prior: Calibration) -> int:
+    """Copies a fit row in an earlier calibration."""
+    fit, copies = (_rows(prior.table, part).num_rows for part in ("fit", "outlier"))
+    return round(copies / fit) if fit else 0
 
 
 def _fit(

@@ -43,6 +43,8 @@ SETTINGS = (
     "rows",
     "fit_rows",
     "cal_rows",
+    "adversarial_eps",
+    "adversarial_steps",
 )
 
 

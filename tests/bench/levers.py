@@ -72,6 +72,7 @@ class Lever:
     name: str
     gate: Gate
     limit: float
+    classes: int
     passes: float
 
 
@@ -114,7 +115,7 @@ def as_it_is(name: str, bundle: Bundle) -> Lever:
         return Seen(judged.logits, judged.score)
 
     reference = bundle.calibration.scores(*bundle.calibration.held_out())
-    return Lever(name=name, gate=gate, limit=limit_of(reference, bundle.calibration), passes=1)
+    return _lever(name, gate, reference, bundle, passes=1)
 
 
 def smoothed(bundle: Bundle, cal: UInt8Array) -> Lever:
@@ -127,8 +128,8 @@ def smoothed(bundle: Bundle, cal: UInt8Array) -> Lever:
         scores = [plain((x + one).clamp(0, 1)).score for one in noise]
         return Seen(plain(x).logits, torch.stack(scores).mean(0))
 
-    limit = limit_of(scores_of(gate, cal, "smoothing"), bundle.calibration)
-    return Lever(name="smoothing", gate=gate, limit=limit, passes=1 + DRAWS)
+    reference = scores_of(gate, cal, "smoothing")
+    return _lever("smoothing", gate, reference, bundle, passes=1 + DRAWS)
 
 
 class Ensemble:
@@ -198,8 +199,14 @@ def ensembled(
     made = [outlier_images(fit.pixels, source, bundle.spec, copy) for copy in range(COPIES)]
     of = np.tile(np.arange(len(fit)), COPIES)
     gate = Ensemble(gates, classify).fitted(fit.pixels, np.concatenate(made), of)
-    limit = limit_of(scores_of(gate, cal, "ensemble"), bundle.calibration)
-    return Lever(name="ensemble", gate=gate, limit=limit, passes=passes)
+    return _lever("ensemble", gate, scores_of(gate, cal, "ensemble"), bundle, passes=passes)
+
+
+def _lever(name: str, gate: Gate, reference: FloatArray, bundle: Bundle, passes: float) -> Lever:
+    """With the limit that S of the ``reference`` rows gives."""
+    calibration = bundle.calibration
+    limit = limit_of(reference, calibration)
+    return Lever(name=name, gate=gate, limit=limit, classes=calibration.classes, passes=passes)
 
 
 def member(folder: Path) -> tuple[GenerativeClassifier, float]:
@@ -261,7 +268,7 @@ def attacked(lever: Lever, images: Images, count: int, steps: int) -> Found:
 def attack(lever: Lever, images: UInt8Array, labels: IntArray, eps: int, steps: int) -> UInt8Array:
     """Selective PGD, as 8-bit images."""
     ball = Ball("linf", eps / 255)
-    limit = torch.full((int(labels.max()) + 64,), lever.limit, dtype=torch.float64)
+    limit = torch.full((lever.classes,), lever.limit, dtype=torch.float64)
     moved = selective_pgd(
         lever.gate,  # type: ignore[arg-type]
         pixels(images),

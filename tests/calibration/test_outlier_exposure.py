@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pyarrow as pa
 import pytest
+from safetensors.numpy import load, save
 from scipy.special import logsumexp
 
 from calibration.arrays import FloatArray
@@ -166,10 +169,38 @@ def test_it_comes_back_bit_for_bit(score: CombinedScore) -> None:
     assert score_to_bytes(again) == score_to_bytes(score)
 
 
-def test_layers_that_do_not_fit_are_refused(score: CombinedScore) -> None:
-    content = score_to_bytes(score).replace(b'\\"outlier_layers\\": 3', b'\\"outlier_layers\\": 2')
+@pytest.mark.parametrize("layers", ["2", "4", "-", "0"])
+def test_layers_that_do_not_fit_are_refused(score: CombinedScore, layers: str) -> None:
+    content = score_to_bytes(score)
     with pytest.raises(CalibrationError, match="not a combined score"):
-        score_from_bytes(content)
+        score_from_bytes(with_layers(content, layers))
+
+
+def test_fewer_layers_than_none_are_refused() -> None:
+    """In a file that would else fit."""
+    blind = score_to_bytes(CombinedScore.fit(*draw(np.random.default_rng(0), 800), CLASSES))
+    with pytest.raises(CalibrationError, match="outlier_layers -1"):
+        score_from_bytes(with_layers(blind, "-1"))
+
+
+def with_layers(content: bytes, layers: str) -> bytes:
+    """A score's file with another number of layers in its header."""
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])["__metadata__"]["combined_score"]
+    inner = json.loads(header) | {"outlier_layers": 0}
+    text = json.dumps(inner).replace('"outlier_layers": 0', f'"outlier_layers": {layers}')
+    return bytes(save(load(content), metadata={"combined_score": text}))
+
+
+@pytest.mark.parametrize(("value", "row"), [(np.nan, 0), (np.inf, 0), (0.0, -1), (0.0, 800)])
+def test_copies_that_cannot_be_used_are_named(known: Rows, value: float, row: int) -> None:
+    made = copies(known, 12)
+    values = {name: np.array(column, dtype=np.float64) for name, column in made.values.items()}
+    values["a"][5] += value
+    of_ = made.of.copy()
+    of_[5] = row
+    with pytest.raises(CalibrationError, match=r"outliers: found .*expected finite copies of fit"):
+        CombinedScore.fit(*known, CLASSES, Outliers(values=values, of=of_))
 
 
 def outlier_rows(seed: int = 0) -> pa.Table:

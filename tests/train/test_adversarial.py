@@ -16,6 +16,7 @@ from train.baselines import ResNetClassifier, matched_resnet
 from train.batches import Batch
 from train.config import TrainConfig
 from train.learner import Learner, build_learner
+from train.meter import Meter
 from train.objective import ib_loss
 from train.parallel import Alone
 from train.stepper import Stepper
@@ -107,11 +108,46 @@ def test_a_model_learns_to_withstand_it() -> None:
 
 
 def test_a_baseline_is_trained_alike() -> None:
+    """Its statistics of batches are those of what it learns from, once a step."""
     torch.manual_seed(0)
     made = Stepper(build_learner(ResNetClassifier(matched_resnet(FLOW)), CONFIG), CONFIG, Alone())
+    made.learner.train()
     result = made.step(batch(), learning_rate=1e-3)
     assert result is not None
     assert torch.isfinite(result.total)
+    counts = [v for name, v in made.learner.state_dict().items() if "num_batches" in name]
+    assert counts
+    assert {int(count) for count in counts} == {1}
+    assert made.learner.training
+
+
+def test_processes_share_what_is_moved() -> None:
+    """As one process has it: the first half of the whole batch; one image stays at least."""
+    made = Stepper(learner(), CONFIG, Alone())
+    whole = batch(9)
+    for size in (2, 3, 5):
+        shares = []
+        for rank in range(size):
+            world = Alone()
+            world.rank, world.size = rank, size
+            made._world = world
+            mine = slice(rank, None, size)
+            part = Batch(pixels=whole.pixels[mine], labels=whole.labels[mine], images=9)
+            shares.append(made._moved(part))
+            assert 0 <= shares[-1] < len(part.labels)
+        if size < 5:
+            assert sum(shares) == moved_images(9)
+
+
+def test_figures_leave_out_what_was_moved() -> None:
+    """A density that overflows where an attacker has been is no divergence."""
+    made, some = learner(), batch()
+    result = made(some.pixels, some.labels, 4)
+    assert len(result.log_prob) == 5
+    meter = Meter(FLOW)
+    meter.add(result, some.labels)
+    expected = made.classifier(some.pixels[4:]).log_prob.detach().double().mean()
+    assert meter.sums()[1] == pytest.approx(9 * float(expected), rel=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from train.evaluation.attack_cells import (
     Target,
     Victims,
     _content,
+    _start,
     _with_better,
     attack_baseline,
     attack_model,
@@ -184,6 +185,23 @@ def test_who_starts_again(kind: str, left: list[int]) -> None:
     )
     attack = Attack(kind=kind, method="x", norm="linf", eps=1, steps=1)
     assert np.flatnonzero(~_content(found, np.zeros(3, np.int64), attack)).tolist() == left
+
+
+def test_who_starts_again_from_another_class_has_all_to_choose_from(held: Held) -> None:
+    """Of a single class starts are random."""
+    victims = chosen(held, TINY.images, 0)
+    attack = Attack(
+        kind=ADAPTIVE, method="selective PGD from another class", norm="linf", eps=255, steps=1
+    )
+    begin = _start(victims, attack, 3)
+    assert begin is not None
+    for place, label in enumerate(victims.labels):
+        of = [i for i, x in enumerate(victims.x) if torch.equal(x, begin[place])]
+        assert of
+        assert victims.labels[of[0]] != label
+    alone = victims.take(np.flatnonzero(victims.labels == victims.labels[0]))
+    assert _start(alone, attack, 3) is None
+    assert _start(victims, replace(attack, method="selective PGD"), 3) is None
 
 
 def test_an_attack_from_another_class_begins_there(held: Held) -> None:

@@ -13,9 +13,7 @@ from typing import Protocol
 from torch import Tensor
 
 from train.baselines import ResNetClassifier
-
-#: The largest of the 8-bit levels.
-WHITE = 255
+from train.config import WHITE
 
 
 class Attacked(Protocol):

@@ -21,8 +21,9 @@ from calibration.normal_scores import NEVER_SEEN, NormalScores
 from calibration.outlier_exposure import FARTHEST, OutlierNet
 from model.classifier import ClassifierOutput, GenerativeClassifier
 from model.statistics import DEFAULT_RESOLUTION, RESOLUTION, statistics
-from train.attacks.attacked import WHITE, seen, sent, straight_through
+from train.attacks.attacked import seen, sent, straight_through
 from train.attacks.input_statistics import input_statistics
+from train.config import WHITE
 
 
 class Judged(NamedTuple):

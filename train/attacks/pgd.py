@@ -7,7 +7,7 @@
   image is let in. Orthogonal: without what the step would do to the other.
 - ``ood_to_id``: only the score is descended, of images that are no images of the data.
 
-All give the last point that both is what is wanted, where there was one on the way, else the last.
+``pgd`` gives its last point, the others the best of those that are what is wanted, else the last.
 """
 
 from __future__ import annotations

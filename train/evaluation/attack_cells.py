@@ -124,13 +124,15 @@ class Target:
 def attack_model(target: Target, victims: Victims, attack: Attack, seed: int) -> AttackCell:
     """The model under one attack, each image's best restart."""
     began = time.perf_counter()
-    best = _tried(target, victims, attack, seed, 0)
+    best = _tried(target, victims, attack, seed, 0, _start(victims, attack, seed))
     for restart in range(1, attack.restarts):
         left = np.flatnonzero(~_content(best, victims.labels, attack))
         if not len(left):
             break
         some = victims.take(left)
-        again = _tried(target, some, attack, seed, restart)
+        start = _start(victims, attack, seed + restart)
+        begin = None if start is None else start[torch.from_numpy(left)]
+        again = _tried(target, some, attack, seed, restart, begin)
         best = _with_better(best, again, left, some.labels)
     wrong: BoolArray = best.predicted != victims.labels
     strange = attack.kind == STRANGERS
@@ -187,7 +189,14 @@ def others(labels: Tensor, classes: int, seed: int) -> Tensor:
     return (labels + torch.from_numpy(steps)) % classes
 
 
-def _attacked(target: Target, victims: Victims, attack: Attack, seed: int, steps: Steps) -> Tensor:
+def _attacked(
+    target: Target,
+    victims: Victims,
+    attack: Attack,
+    seed: int,
+    steps: Steps,
+    start: Tensor | None,
+) -> Tensor:
     gate, x, labels = target.gate, victims.x, torch.from_numpy(victims.labels)
     if attack.kind == TARGETED:
         density = Density.of(gate.calibration, x[0].numel())
@@ -210,15 +219,22 @@ def _attacked(target: Target, victims: Victims, attack: Attack, seed: int, steps
             seed,
             limit=target.limit,
             orthogonal=attack.method.startswith("orthogonal"),
-            start=_of_other_classes(victims, seed) if attack.from_another else None,
+            start=start,
         )
     if attack.method == "APGD":
         return apgd(gate, x, labels, ball, attack.steps, seed)
     return pgd(gate, x, labels, ball, steps, seed)
 
 
-def _tried(target: Target, victims: Victims, attack: Attack, seed: int, restart: int) -> Outcome:
-    moved = _attacked(target, victims, attack, seed + restart, steps_of(attack, restart))
+def _tried(
+    target: Target,
+    victims: Victims,
+    attack: Attack,
+    seed: int,
+    restart: int,
+    start: Tensor | None,
+) -> Outcome:
+    moved = _attacked(target, victims, attack, seed + restart, steps_of(attack, restart), start)
     return outcome(target.served, moved, victims.images)
 
 
@@ -250,12 +266,14 @@ def _with_better(found: Outcome, again: Outcome, which: IntArray, labels: IntArr
 _OUTCOME = ("predicted", "rejected", "score", "l2", "linf")
 
 
-def _of_other_classes(victims: Victims, seed: int) -> Tensor:
-    """For each image one of another class, that the gate lets in; itself where there is none."""
+def _start(victims: Victims, attack: Attack, seed: int) -> Tensor | None:
+    """For each image one of another class, drawn, that the gate lets in; None for a random start,
+    of another attack or where there is a single class."""
+    if not attack.from_another or len(set(victims.labels.tolist())) < 2:
+        return None
     order = np.random.default_rng(seed).permutation(len(victims.labels))
     differs = victims.labels[order] != victims.labels[:, None]
-    first = np.where(differs.any(axis=1), order[differs.argmax(axis=1)], np.arange(len(order)))
-    return victims.x[torch.from_numpy(first)]
+    return victims.x[torch.from_numpy(order[differs.argmax(axis=1)])]
 
 
 def ball_of(attack: Attack) -> Ball:

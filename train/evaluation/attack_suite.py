@@ -24,6 +24,7 @@ from train.attacks.losses import gradient
 from train.attacks.served import ServedGate
 from train.baselines import ResNetClassifier
 from train.data import DataError
+from train.evaluation import attack_cells
 from train.evaluation.attack_cells import (
     AttackCell,
     Target,
@@ -198,5 +199,6 @@ def _baseline_work(
 
 
 def _code_sum() -> str:
-    """Of the files that say what an attack is."""
-    return sum_of_sources(sorted(Path(str(the_attacks.__file__)).parent.glob("*.py")))
+    """Of the files that say what an attack is, and how it is made."""
+    attacks = sorted(Path(str(the_attacks.__file__)).parent.glob("*.py"))
+    return sum_of_sources([*attacks, Path(str(attack_cells.__file__))])
