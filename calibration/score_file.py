@@ -12,10 +12,11 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from calibration.class_gaussians import ClassGaussians
-from calibration.combined_score import ENTROPY, LOG_PROB, CombinedScore, Views
+from calibration.combined_score import LOG_PROB, CombinedScore
 from calibration.errors import CalibrationError
 from calibration.normal_scores import NormalScores
 from calibration.outlier_exposure import OutlierNet
+from calibration.views import ENTROPY, Views
 
 AnyArray = npt.NDArray[Any]
 

@@ -8,7 +8,6 @@ from scipy.special import logsumexp
 
 from calibration.arrays import FloatArray
 from calibration.combined_score import (
-    AMBIGUITY,
     CLASS_ROWS,
     COMBINED_ROWS,
     STEP,
@@ -17,6 +16,7 @@ from calibration.combined_score import (
 from calibration.conformal import attained_rank, beta_binomial_interval
 from calibration.errors import CalibrationError
 from calibration.score_file import score_to_bytes
+from calibration.views import AMBIGUITY
 from tests.calibration.class_rows import NAMES, Rows, draw, fitted, of, p_values
 
 

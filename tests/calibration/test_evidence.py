@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from calibration.calibration import Calibration, top_class
-from calibration.combined_score import LOG_PROB, VIEWS
+from calibration.combined_score import LOG_PROB
 from calibration.errors import CalibrationError
 from calibration.evidence import evidence
 from calibration.modes import MODES, PREDICTED_CLASS
 from calibration.score_histogram import BARS, score_histogram
+from calibration.views import VIEWS
 from tests.calibration.tables import columns_of, fit, only, rows
 
 COUNT = 200

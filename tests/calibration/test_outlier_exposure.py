@@ -12,7 +12,7 @@ from scipy.special import logsumexp
 
 from calibration.arrays import FloatArray
 from calibration.calibration import Calibration
-from calibration.combined_score import AMBIGUITY, COMBINED_ROWS, STEP, VIEWS, CombinedScore
+from calibration.combined_score import COMBINED_ROWS, STEP, CombinedScore
 from calibration.conformal import attained_rank, beta_binomial_interval
 from calibration.detectors import fit_detectors
 from calibration.errors import CalibrationError
@@ -23,6 +23,7 @@ from calibration.metrics import auroc
 from calibration.outlier_exposure import FARTHEST, OutlierNet, Outliers
 from calibration.score_file import score_from_bytes, score_to_bytes
 from calibration.table import score_table, table_from_bytes, table_to_bytes
+from calibration.views import AMBIGUITY, VIEWS
 from tests.calibration.class_rows import CLASSES, NAMES, Rows, draw, of, p_values
 from tests.calibration.tables import BOUND, columns_of, rows
 

@@ -16,9 +16,10 @@ from torch import Tensor
 
 from calibration.calibration import Calibration
 from calibration.class_gaussians import ClassGaussians
-from calibration.combined_score import ENTROPY, LOG_PROB, CombinedScore
+from calibration.combined_score import LOG_PROB, CombinedScore
 from calibration.normal_scores import NEVER_SEEN, NormalScores
 from calibration.outlier_exposure import FARTHEST, OutlierNet
+from calibration.views import ENTROPY
 from model.classifier import ClassifierOutput, GenerativeClassifier
 from model.statistics import DEFAULT_RESOLUTION, RESOLUTION, statistics
 from train.attacks.attacked import seen, sent, straight_through
