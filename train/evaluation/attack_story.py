@@ -223,7 +223,7 @@ def _in_short(by_name: dict[tuple[str, str], AttackCell], budget: Budget) -> tup
         if plain and together:
             said.append(
                 f"Attacks at {eps:g}/255: of a plain one the gate finds {_share(plain.detected)}; "
-                f"with those that know it all attacks together succeed on {_share(together)}."
+                f"all together, those that know the gate too, succeed on {_share(together)}."
             )
     return tuple(said)
 
