@@ -11,11 +11,13 @@ from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
+import torch
 
 from calibration.reference import LARGEST
 from calibration.table import floats_of, logits_of, statistics_of
 from model.classifier import GenerativeClassifier
 from model.image import InputSpec, UInt8Array
+from model.quantize import as_input, bin_centres
 from train.data import ImageRows
 from train.distortions import DISTORTIONS, distorted
 from train.images import Images
@@ -34,26 +36,24 @@ def outlier_scores(
     """The score table, split ``outlier``, of ``copies`` of each of ``images``, which are rows of
     ``source``. A copy has the id of its row; one without finite scores is left out."""
     spec = InputSpec(shape=classifier.config.input_shape, levels=classifier.config.levels)
-    parts = []
+    storage, parts = storage_of(source, spec), []
     for copy in range(copies):
-        made = replace(images, pixels=outlier_images(images.pixels, source, spec, copy))
+        made = replace(images, pixels=outlier_images(images.pixels, storage, spec, copy))
         label = f"scoring distorted copies, {_kind(copy)}"
         parts.append(score_images(classifier, made, ["outlier"] * len(images), label=label))
     return usable(pa.concat_tables(parts))
 
 
-def outlier_images(pixels: UInt8Array, source: ImageRows, spec: InputSpec, copy: int) -> UInt8Array:
-    """Copy number ``copy`` of each image (N, C, H, W), which are rows of ``source``, as the model
-    sees it."""
+def outlier_images(pixels: UInt8Array, storage: Storage, spec: InputSpec, copy: int) -> UInt8Array:
+    """Copy number ``copy`` of each image (N, C, H, W), stored so, as the model sees it."""
     moved = distorted(pixels, _kind(copy), seed=SEED + copy // len(DISTORTIONS))
-    return _storage(source, spec).seen(on_lattice(moved, spec.levels), spec)
+    return storage.seen(on_lattice(moved, spec.levels), spec)
 
 
 def on_lattice(pixels: UInt8Array, levels: int) -> UInt8Array:
     """8-bit pixels at the nearest of so many levels."""
-    top = levels - 1
-    level = (np.arange(256) * top + 127) // 255
-    values: UInt8Array = np.rint(level * 255 / top).astype(np.uint8)
+    every = torch.arange(256, dtype=torch.uint8)
+    values: UInt8Array = as_input(bin_centres(every, levels), levels)
     return values[pixels]
 
 
@@ -72,7 +72,7 @@ def _kind(copy: int) -> str:
     return list(DISTORTIONS)[copy % len(DISTORTIONS)]
 
 
-def _storage(source: ImageRows, spec: InputSpec) -> Storage:
+def storage_of(source: ImageRows, spec: InputSpec) -> Storage:
     """That of the rows; for larger ones, whose loss is at another scale, without loss."""
     storage = Storage.of(source)
     if storage.encoding is not None and storage.encoding.shape[1:] != spec.shape[1:]:

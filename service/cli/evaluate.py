@@ -84,7 +84,7 @@ def evaluate(
 
     suites, allowed = chosen(suite), budget(attack_budget)
     refuse_filled(out)
-    model = _model(Bundle.load(find_bundle(bundle, bundles)))
+    model = model_of(Bundle.load(find_bundle(bundle, bundles)))
     known, strange = _sets(model, suites, id_data, ood or [], leave_out or [], strangers)
     held = hold(model, known, _baselines(baseline or [], model), limit)
     parts = run_suites(suites, held, out, allowed)
@@ -122,7 +122,8 @@ def _sets(
     return split_known(open_data(known), (), model.training, classes)[0], []
 
 
-def _model(bundle: Bundle) -> Model:
+def model_of(bundle: Bundle) -> Model:
+    """What is evaluated of a bundle, on the GPU when there is one."""
     from model.scoring import default_device
     from train.evaluation.measure import Model
 

@@ -40,10 +40,11 @@ from tests.bench.record import Record, setting
 from train.attacks.ball import Ball
 from train.attacks.gate import SmoothGate
 from train.attacks.pgd import Steps, selective_pgd
+from train.attacks.served import rounded
 from train.data import ImageRows, open_data
 from train.evaluation.attack_cells import STEPS
 from train.images import Images, load_images
-from train.outliers import COPIES, SEED, outlier_images
+from train.outliers import COPIES, SEED, outlier_images, storage_of
 from train.progress import Progress, watch
 
 DEFAULT_OUT = Path("runs/bench/levers.json")
@@ -196,7 +197,8 @@ def ensembled(
         gates.append(SmoothGate(classifier, bundle.calibration))
         classify += [index] if beta else []
         passes += size_of(classifier) / own
-    made = [outlier_images(fit.pixels, source, bundle.spec, copy) for copy in range(COPIES)]
+    storage, spec = storage_of(source, bundle.spec), bundle.spec
+    made = [outlier_images(fit.pixels, storage, spec, copy) for copy in range(COPIES)]
     of = np.tile(np.arange(len(fit)), COPIES)
     gate = Ensemble(gates, classify).fitted(fit.pixels, np.concatenate(made), of)
     return _lever("ensemble", gate, scores_of(gate, cal, "ensemble"), bundle, passes=passes)
@@ -278,8 +280,7 @@ def attack(lever: Lever, images: UInt8Array, labels: IntArray, eps: int, steps: 
         SEED,
         limit=limit,
     )
-    found: UInt8Array = (255 * moved).round().clamp(0, 255).byte().numpy()
-    return found
+    return rounded(moved)
 
 
 def pixels(images: UInt8Array) -> Tensor:

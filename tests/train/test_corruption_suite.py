@@ -12,7 +12,8 @@ from calibration.arrays import FloatArray
 from calibration.metrics import accuracy, auroc
 from model.image import InputSpec, UInt8Array, decode
 from service.bundle import Bundle
-from tests.train.holding import ROWS, model_of
+from service.cli.evaluate import model_of
+from tests.train.holding import ROWS
 from tests.train.test_strangers import drawings, encoded
 from train.data import DataError, ImageRows, open_data
 from train.evaluation import corruption_suite

@@ -18,7 +18,8 @@ from calibration.arrays import FloatArray
 from calibration.temperature import softmax
 from model.image import ImageError, UInt8Array
 from service.bundle import Bundle
-from tests.train.holding import held_digits, model_of
+from service.cli.evaluate import model_of
+from tests.train.holding import held_digits
 from train.baselines import ResNetClassifier, ResNetConfig, ResNetStage
 from train.data import DataError, Row, open_data, png
 from train.evaluation import published

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -257,13 +257,10 @@ def _with_better(found: Outcome, again: Outcome, which: IntArray, labels: IntArr
     everything = np.arange(len(which))
     ours, theirs = rank(found, which), rank(again, everything)
     take = (theirs > ours) | ((theirs == ours) & (again.score < found.score[which]))
-    chosen = {name: getattr(found, name).copy() for name in _OUTCOME}
+    chosen = {field.name: getattr(found, field.name).copy() for field in fields(Outcome)}
     for name, values in chosen.items():
         values[which[take]] = getattr(again, name)[take]
     return Outcome(**chosen)
-
-
-_OUTCOME = ("predicted", "rejected", "score", "l2", "linf")
 
 
 def _start(victims: Victims, attack: Attack, seed: int) -> Tensor | None:
