@@ -8,7 +8,8 @@ import torch
 
 from model.image import UInt8Array
 from service.bundle import Bundle
-from tests.bench.levers import DRAWS, Ensemble, as_it_is, limit_of, pixels, seen, smoothed
+from tests.bench.lever import DRAWS, as_it_is, limit_of, pixels, seen, smoothed
+from tests.bench.lever_ensemble import Ensemble
 from train.attacks.gate import SmoothGate
 from train.data import open_data
 from train.images import load_images
