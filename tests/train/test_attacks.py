@@ -16,7 +16,14 @@ from model.input_statistics import input_statistics as exact_statistics
 from service.bundle import Bundle
 from train.attacks.apgd import _checkpoints, apgd
 from train.attacks.ball import Ball, lengths
-from train.attacks.carlini_wagner import Density, Settings, carlini_wagner
+from train.attacks.carlini_wagner import (
+    Density,
+    Settings,
+    carlini_wagner,
+    looks_anyhow,
+    looks_let_in,
+    looks_usual,
+)
 from train.attacks.gate import SmoothGate
 from train.attacks.input_statistics import input_statistics
 from train.attacks.losses import cross_entropy, gradient, margin
@@ -249,17 +256,54 @@ def test_checkpoints_of_auto_pgd_are_the_papers() -> None:
     assert sorted(_checkpoints(100)) == [22, 41, 57, 70, 80, 87, 93, 99]
 
 
+def settings(kappa: float, detection: float = 0.0, searches: int = 6) -> Settings:
+    return Settings(kappa=kappa, detection=detection, searches=searches, steps=40, rate=0.1)
+
+
 def test_carlini_wagner_hits_its_targets_nearby_and_farther_with_more_margin(scene: Scene) -> None:
-    targets = (scene.y[:6] + 1) % 10
-    sizes = []
-    for kappa in (0.01, 3.0):
-        settings = Settings(kappa=kappa, detection=0.0, searches=5, steps=60, rate=0.1)
-        found, hit = carlini_wagner(scene.gate, scene.x[:6], targets, settings, None)
-        assert hit.all()
-        logits, _ = scene.gate.look(found)
-        assert (margin(logits, targets) <= 0).all()
-        sizes.append(lengths(found - scene.x[:6]).mean())
-    assert sizes[0] < sizes[1] < 4
+    """Without a bound on the margin the farthest, by the largest."""
+    x, targets = scene.x[:6], (scene.y[:6] + 1) % 10
+    sizes, leads = [], []
+    for kappa in (0.01, 3.0, math.inf):
+        found = carlini_wagner(looks_anyhow(scene.gate), x, targets, settings(kappa))
+        assert found.value.isfinite().all()
+        logits, _ = scene.gate.look(found.images)
+        leads.append(-margin(logits, targets))
+        assert (leads[-1] >= min(kappa, 1.0)).all()
+        sizes.append(lengths(found.images - x).mean())
+    assert sizes[0] < sizes[1] < sizes[2]
+    assert leads[2].mean() > leads[1].mean()
+    assert sizes[0] < 1
+
+
+def test_more_searches_find_nearer_images(scene: Scene) -> None:
+    x, targets = scene.x[:6], (scene.y[:6] + 1) % 10
+    found = [
+        carlini_wagner(looks_anyhow(scene.gate), x, targets, settings(1.0, searches=n)).value
+        for n in (2, 4, 8)
+    ]
+    assert (found[1] <= found[0]).all()
+    assert (found[2] <= found[1]).all()
+    assert found[2].mean() < found[0].mean()
+
+
+def test_a_black_pixel_may_be_moved(scene: Scene) -> None:
+    x = torch.zeros_like(scene.x[:1])
+    (label,) = scene.gate.look(x)[0].argmax(1)
+    target = ((label + 1) % 10)[None]
+    found = carlini_wagner(looks_anyhow(scene.gate), x, target, settings(1.0))
+    assert found.value.isfinite().all()
+    assert found.images.max() > 1 / 255
+
+
+def test_what_cannot_be_hit_stays_as_it_was(scene: Scene) -> None:
+    def nothing(x: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.tensor([[1.0, 0.0]]).repeat(len(x), 1) + 0 * x.sum(), torch.zeros(len(x))
+
+    x = scene.x[:2]
+    found = carlini_wagner(nothing, x, torch.tensor([1, 1]), settings(1.0, searches=2))
+    assert found.value.isinf().all()
+    torch.testing.assert_close(found.images, x)
 
 
 def test_a_detection_weight_brings_the_density_nearer(scene: Scene) -> None:
@@ -267,10 +311,22 @@ def test_a_detection_weight_brings_the_density_nearer(scene: Scene) -> None:
     density = Density.of(scene.gate.calibration, 64)
     away = []
     for weight in (0.0, 1000.0):
-        settings = Settings(kappa=math.inf, detection=weight, searches=3, steps=60, rate=0.1)
-        found, _ = carlini_wagner(scene.gate, scene.x[:6], targets, settings, density)
-        away.append((scene.gate.look(found)[1] - density.middle).abs().mean())
+        found = carlini_wagner(
+            looks_usual(scene.gate), scene.x[:6], targets, settings(math.inf, weight)
+        )
+        away.append((scene.gate.look(found.images)[1] - density.middle).abs().mean())
     assert away[1] < away[0]
+
+
+def test_one_who_minds_the_gate_is_found_less_often(scene: Scene) -> None:
+    targets = (scene.y[:8] + 1) % 10
+    above = []
+    for look in (looks_anyhow(scene.gate), looks_let_in(scene.gate, scene.limit)):
+        found = carlini_wagner(look, scene.x[:8], targets, settings(1.0, 10.0, searches=8))
+        assert found.value.isfinite().all()
+        judged = scene.gate(found.images)
+        above.append((judged.score - scene.limit[targets]).clamp_min(0).mean())
+    assert above[1] < above[0]
 
 
 def test_square_asks_only_for_answers_and_stays_in_its_ball(scene: Scene) -> None:

@@ -133,11 +133,7 @@ def test_the_seed_is_all_the_chance(target: Target, victims: Victims) -> None:
 def test_images_are_of_several_classes(held: Held) -> None:
     all_of_them = chosen(held, 20, 0)
     order = np.argsort(all_of_them.labels, kind="stable")
-    by_class = Victims(
-        images=all_of_them.images[order],
-        labels=all_of_them.labels[order],
-        score=all_of_them.score[order],
-    )
+    by_class = all_of_them.take(order)
     found = some(by_class)
     assert len(found.images) == IMAGES
     assert len(np.unique(found.labels)) > 2

@@ -20,7 +20,8 @@ class Attacked(Protocol):
     """A classifier of pixels in [0, 1], of which k / 255 is the 8-bit level k."""
 
     def look(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Logits (B, K) and, of a generative one, log p(x) (B,) in nats."""
+        """Logits (B, K) and, of a generative one, log p(x) (B,) in nats; on the CPU, as x is,
+        wherever the network is."""
         ...
 
 
@@ -32,8 +33,9 @@ class AttackedBaseline:
 
     def look(self, x: Tensor) -> tuple[Tensor, None]:
         """Logits (B, K), and nothing."""
-        logits: Tensor = self.classifier(seen(sent(x), self.classifier.config.levels))
-        return logits, None
+        device = next(self.classifier.parameters()).device
+        logits: Tensor = self.classifier(seen(sent(x), self.classifier.config.levels).to(device))
+        return logits.cpu(), None
 
 
 def sent(x: Tensor) -> Tensor:

@@ -52,7 +52,7 @@ class SmoothGate:
         named, output = self.statistics(x)
         predicted = output.logits.argmax(1).cpu()
         return Judged(
-            output.logits, self.score(self.calibration.combined, named, predicted), output
+            output.logits.cpu(), self.score(self.calibration.combined, named, predicted), output
         )
 
     def statistics(self, x: Tensor) -> tuple[dict[str, Tensor], ClassifierOutput]:
@@ -68,13 +68,14 @@ class SmoothGate:
     def look(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (B, K) and log p(x) (B,)."""
         output = self.classifier(self._seen(self._sent(x)))
-        return output.logits, output.log_prob
+        return output.logits.cpu(), output.log_prob.cpu()
 
     def _sent(self, x: Tensor) -> Tensor:
         return sent(x) if self.rounds else x
 
     def _seen(self, x: Tensor) -> Tensor:
-        return seen(x, self.classifier.config.levels, rounds=self.rounds)
+        found = seen(x, self.classifier.config.levels, rounds=self.rounds)
+        return found.to(self.classifier.device)
 
     def score(self, combined: CombinedScore, named: dict[str, Tensor], predicted: Tensor) -> Tensor:
         """S (B,) of statistics by name and predicted classes (B,)."""

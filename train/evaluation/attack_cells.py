@@ -8,27 +8,34 @@ counts by its best restart. All is measured on what is sent, 8-bit images.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from calibration.arrays import BoolArray, FloatArray, IntArray
-from calibration.detection import Rate, share_of
+from calibration.detection import share_of
 from calibration.metrics import auroc
 from calibration.score_histogram import score_histogram
 from model.image import UInt8Array
 from train.attacks.apgd import apgd
 from train.attacks.attacked import AttackedBaseline
 from train.attacks.ball import Ball, Norm
-from train.attacks.carlini_wagner import Density, Settings, carlini_wagner
+from train.attacks.carlini_wagner import (
+    Look,
+    Settings,
+    carlini_wagner,
+    looks_anyhow,
+    looks_let_in,
+    looks_usual,
+)
 from train.attacks.gate import SmoothGate
 from train.attacks.pgd import Steps, ood_to_id, pgd, selective_pgd
 from train.attacks.served import Outcome, ServedGate, distances, outcome, rounded
 from train.attacks.square import square
+from train.batch_sizes import images_at_once
+from train.evaluation.attack_cell import AttackCell
 from train.evaluation.attack_plan import (
     ADAPTIVE,
     LEVEL,
@@ -42,52 +49,20 @@ from train.evaluation.attack_plan import (
 
 #: Lengths of a step, as shares of the ball: of the first start, the second and so on, and round.
 STEPS = (0.25, 1 / 16)
-#: Of Adam's steps for Carlini and Wagner.
-RATE = 0.05
-
-
-@dataclass(frozen=True, kw_only=True)
-class AttackCell:
-    """``source``: the model or a baseline. Of ``images`` attacked: ``wrong``, another class than
-    the true one; ``detected``, of the wrong ones rejected; ``evaded``, wrong and let in; of
-    strangers ``evaded`` alone has a meaning: let in. ``auroc`` of the gate's score, attacked
-    against as they were. ``l2``: mean over hits, pixels in [0, 1]. ``let_in`` (images,): which of
-    them ``evaded`` counts. A baseline has no gate."""
-
-    source: str
-    attack: str
-    images: int
-    wrong: Rate
-    detected: Rate | None
-    evaded: Rate | None
-    auroc: float | None
-    l2: float | None
-    seconds: float
-    let_in: tuple[bool, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data, which ``from_json`` takes."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> AttackCell:
-        """The inverse; raises ``ValueError`` for anything else."""
-        try:
-            rates = {
-                name: None if content[name] is None else Rate(**content[name])
-                for name in ("wrong", "detected", "evaded")
-            }
-            return cls(**{**content, **rates, "let_in": tuple(content["let_in"])})
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"not a cell of this version: {error!r}") from error
+#: Of Carlini and Wagner's first steps, pixels in [0, 1].
+RATE = 0.02
+#: Images that are attacked together at most, and what the starts of such batches are apart.
+BATCH, SEEDS_APART = 500, 1000
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Victims:
-    """Images (B, C, H, W) with their classes (B,), as they were answered: ``score`` S (B,)."""
+    """Images (B, C, H, W) with their classes (B,), as they were answered: ``score`` S (B,).
+    ``aims`` (B,): the classes that targeted attacks want."""
 
     images: UInt8Array
     labels: IntArray
+    aims: IntArray
     score: FloatArray
 
     @property
@@ -97,9 +72,7 @@ class Victims:
 
     def take(self, index: IntArray) -> Victims:
         """Some of them."""
-        return Victims(
-            images=self.images[index], labels=self.labels[index], score=self.score[index]
-        )
+        return Victims(**{f.name: getattr(self, f.name)[index] for f in fields(Victims)})
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,44 +122,80 @@ def attack_model(target: Target, victims: Victims, attack: Attack, seed: int) ->
         l2=float(best.l2[hits].mean()) if hits.any() else None,
         seconds=time.perf_counter() - began,
         let_in=tuple(evaded.tolist()),
+        moved=_moved(best.l2, hits),
     )
 
 
 def attack_baseline(
     name: str, baseline: AttackedBaseline, victims: Victims, attack: Attack, seed: int
 ) -> AttackCell:
-    """A baseline under a plain or a targeted attack; it has no gate to be looked past."""
+    """A baseline under a plain or a targeted attack, on those images that it classifies rightly;
+    it has no gate to be looked past."""
     began = time.perf_counter()
-    x, labels = victims.x, torch.from_numpy(victims.labels)
-    if attack.kind == TARGETED:
-        aims = others(labels, baseline.classifier.config.n_classes, seed)
-        moved, _ = carlini_wagner(baseline, x, aims, _settings(attack), None)
-    elif attack.method == "APGD":
-        moved = apgd(baseline, x, labels, ball_of(attack), attack.steps, seed)
-    else:
-        moved = pgd(baseline, x, labels, ball_of(attack), steps_of(attack), seed)
-    images = rounded(moved)
-    with torch.no_grad():
-        predicted = baseline.look(torch.from_numpy(images).float() / 255)[0].argmax(1).numpy()
-    wrong: BoolArray = predicted != victims.labels
+    predicted = _classes(baseline, victims.images)
+    attacked = np.flatnonzero(predicted == victims.labels)
+    images, left = victims.images.copy(), attacked
+    for restart in range(attack.restarts):
+        for part in _parts(victims, left):
+            moved = _baseline_attacked(baseline, victims.take(part), attack, seed + restart)
+            images[part] = rounded(moved)
+        left = left[_classes(baseline, images[left]) == victims.labels[left]]
+        if not len(left):
+            break
+    wrong: BoolArray = np.zeros(len(images), dtype=np.bool_)
+    wrong[attacked] = ~np.isin(attacked, left)
     l2, _ = distances(images, victims.images)
     return AttackCell(
         source=name,
         attack=attack.name,
-        images=len(images),
-        wrong=share_of(wrong),
+        images=len(attacked),
+        wrong=share_of(wrong[attacked]),
         detected=None,
         evaded=None,
         auroc=None,
         l2=float(l2[wrong].mean()) if wrong.any() else None,
         seconds=time.perf_counter() - began,
+        moved=_moved(l2, wrong),
     )
 
 
-def others(labels: Tensor, classes: int, seed: int) -> Tensor:
+def others(labels: IntArray, classes: int, seed: int) -> IntArray:
     """Another of at least two classes for each, drawn."""
     steps = np.random.default_rng(seed).integers(1, classes, len(labels))
-    return (labels + torch.from_numpy(steps)) % classes
+    found: IntArray = (labels + steps) % classes
+    return found
+
+
+def _moved(l2: FloatArray, hits: BoolArray) -> tuple[float | None, ...]:
+    return tuple(float(one) if hit else None for one, hit in zip(l2, hits, strict=True))
+
+
+def _classes(baseline: AttackedBaseline, images: UInt8Array) -> IntArray:
+    if not len(images):
+        return np.zeros(0, dtype=np.int64)
+    with torch.no_grad():
+        x = torch.from_numpy(images).float() / 255
+        return baseline.look(x)[0].argmax(1).numpy()
+
+
+def _parts(victims: Victims, which: IntArray) -> list[IntArray]:
+    """Of the victims ``which``, those that memory holds the gradients of together."""
+    dim = int(np.prod(victims.images.shape[1:]))
+    return np.array_split(
+        which, range(images_at_once(dim, BATCH), len(which), images_at_once(dim, BATCH))
+    )
+
+
+def _baseline_attacked(
+    baseline: AttackedBaseline, victims: Victims, attack: Attack, seed: int
+) -> Tensor:
+    x, labels = victims.x, torch.from_numpy(victims.labels)
+    if attack.kind == TARGETED:
+        aims = torch.from_numpy(victims.aims)
+        return carlini_wagner(looks_anyhow(baseline), x, aims, _settings(attack)).images
+    if attack.method == "APGD":
+        return apgd(baseline, x, labels, ball_of(attack), attack.steps, seed)
+    return pgd(baseline, x, labels, ball_of(attack), steps_of(attack), seed)
 
 
 def _attacked(
@@ -199,9 +208,8 @@ def _attacked(
 ) -> Tensor:
     gate, x, labels = target.gate, victims.x, torch.from_numpy(victims.labels)
     if attack.kind == TARGETED:
-        density = Density.of(gate.calibration, x[0].numel())
-        aims = others(labels, gate.classifier.config.n_classes, seed)
-        return carlini_wagner(gate, x, aims, _settings(attack), density)[0]
+        aims = torch.from_numpy(victims.aims)
+        return carlini_wagner(_look(target, attack), x, aims, _settings(attack)).images
     if attack.kind == QUERIES:
         eps = round(attack.eps)
         found = square(target.served, victims.images, victims.labels, eps, attack.steps, seed)
@@ -234,8 +242,19 @@ def _tried(
     restart: int,
     start: Tensor | None,
 ) -> Outcome:
-    moved = _attacked(target, victims, attack, seed + restart, steps_of(attack, restart), start)
+    moved = victims.x
+    for number, part in enumerate(_parts(victims, np.arange(len(moved)))):
+        begin = None if start is None else start[torch.from_numpy(part)]
+        drawn, steps = seed + restart + SEEDS_APART * number, steps_of(attack, restart)
+        moved[part] = _attacked(target, victims.take(part), attack, drawn, steps, begin)
     return outcome(target.served, moved, victims.images)
+
+
+def _look(target: Target, attack: Attack) -> Look:
+    """What a targeted attack minds beside the class."""
+    if attack.sees_gate:
+        return looks_let_in(target.gate, target.limit)
+    return looks_usual(target.gate) if attack.detection else looks_anyhow(target.gate)
 
 
 def _content(found: Outcome, labels: IntArray, attack: Attack) -> BoolArray:

@@ -54,11 +54,19 @@ class Attack:
         return self.method.endswith(FROM_ANOTHER)
 
     @property
+    def sees_gate(self) -> bool:
+        """Whether a targeted attack minds S instead of the density."""
+        return self.method == THROUGH_S
+
+    @property
     def passes(self) -> int:
         """Forward passes of an image at most, nearly all with a backward pass."""
         searches = SEARCHES if self.kind == TARGETED else 1
         return self.steps * self.restarts * searches
 
+
+#: The method of the targeted attack that wants to be let in, too.
+THROUGH_S = "CW through S"
 
 #: Weights c that Carlini-Wagner's search tries.
 SEARCHES = 5
@@ -98,7 +106,7 @@ def _quick() -> Budget:
             *(_attack(PLAIN, "PGD", "linf", eps, 20) for eps in (2, 4, 8)),
             _attack(PLAIN, "APGD", "linf", 8, 30),
             _attack(PLAIN, "APGD", "l2", 0.5, 30),
-            *(_attack(ADAPTIVE, "selective PGD", "linf", eps, 60, 2) for eps in (2, 4, 8, 32)),
+            *(_attack(ADAPTIVE, "selective PGD", "linf", eps, 60, 2) for eps in (2, 4, 8, 32, 128)),
             *(_attack(ADAPTIVE, _ANOTHER, "linf", eps, 60) for eps in (8, 32, 128, 255)),
             _attack(ADAPTIVE, "orthogonal PGD", "linf", 8, 60),
             _attack(ADAPTIVE, "selective PGD", "l2", 0.5, 60, 2),
@@ -117,7 +125,7 @@ def _full() -> Budget:
             *(_attack(PLAIN, "PGD", "linf", eps, 40, 5) for eps in (2, 4, 8)),
             _attack(PLAIN, "APGD", "linf", 8, 50, 5),
             _attack(PLAIN, "APGD", "l2", 0.5, 50, 5),
-            *(_attack(ADAPTIVE, "selective PGD", "linf", eps, 60, 5) for eps in (2, 4, 8, 32)),
+            *(_attack(ADAPTIVE, "selective PGD", "linf", eps, 60, 5) for eps in (2, 4, 8, 32, 128)),
             _attack(ADAPTIVE, "selective PGD, long", "linf", 2, 1000),
             *(_attack(ADAPTIVE, _ANOTHER, "linf", eps, 60, 5) for eps in (8, 32, 64, 128, 255)),
             _attack(ADAPTIVE, "orthogonal PGD", "linf", 8, 60, 5),
@@ -137,16 +145,18 @@ def _attack(kind: str, method: str, norm: str, eps: float, steps: int, restarts:
 
 
 def _grid(steps: int) -> tuple[Attack, ...]:
-    return tuple(
-        Attack(
-            kind=TARGETED,
-            method="CW",
-            norm="l2",
-            eps=math.inf,
-            steps=steps,
-            kappa=kappa,
-            detection=detection,
-        )
-        for kappa in KAPPAS
-        for detection in DETECTIONS
+    """The paper's, and one that knows the gate."""
+    grid = (_targeted("CW", steps, kappa, d) for kappa in KAPPAS for d in DETECTIONS)
+    return (*grid, _targeted(THROUGH_S, steps, kappa=1.0, detection=10.0))
+
+
+def _targeted(method: str, steps: int, kappa: float, detection: float) -> Attack:
+    return Attack(
+        kind=TARGETED,
+        method=method,
+        norm="l2",
+        eps=math.inf,
+        steps=steps,
+        kappa=kappa,
+        detection=detection,
     )

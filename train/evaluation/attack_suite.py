@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 
 from calibration.arrays import IntArray
 from train import attacks as the_attacks
@@ -25,12 +24,13 @@ from train.attacks.served import ServedGate
 from train.baselines import ResNetClassifier
 from train.data import DataError
 from train.evaluation import attack_cells
+from train.evaluation.attack_cell import AttackCell
 from train.evaluation.attack_cells import (
-    AttackCell,
     Target,
     Victims,
     attack_baseline,
     attack_model,
+    others,
 )
 from train.evaluation.attack_plan import PLAIN, STRANGERS, TARGETED, Attack, Budget
 from train.evaluation.attack_run import write_attack_run
@@ -126,13 +126,12 @@ class AttackSuite:
         for baseline in held.baselines:
             if isinstance(baseline.classifier, ResNetClassifier):
                 attacked = AttackedBaseline(baseline.classifier.requires_grad_(False))
-                theirs = _right(attacked, victims)
                 for attack in self.budget.attacks:
                     if attack.kind == PLAIN or (attack.kind == TARGETED and not attack.detection):
                         yield (
                             baseline.name,
                             attack,
-                            _baseline_work(baseline.name, attacked, theirs, attack, self.seed),
+                            _baseline_work(baseline.name, attacked, victims, attack, self.seed),
                         )
 
 
@@ -150,7 +149,7 @@ def chosen(held: Held, count: int, seed: int) -> Victims:
     labels, decided = held.known.images.labels, held.known.judged.decisions
     good = (labels != UNLABELLED) & (decided.class_index == labels) & ~decided.rejected
     index = np.random.default_rng(seed).permutation(np.flatnonzero(good))[:count]
-    return _victims(held, np.sort(index))
+    return _victims(held, np.sort(index), seed)
 
 
 def noise(served: ServedGate, like: Victims, seed: int) -> Victims:
@@ -158,7 +157,7 @@ def noise(served: ServedGate, like: Victims, seed: int) -> Victims:
     random = np.random.default_rng(seed)
     images = random.integers(0, 256, like.images.shape, dtype=np.uint8)
     labels = np.full(len(images), UNLABELLED, dtype=np.int64)
-    return Victims(images=images, labels=labels, score=served(images).score)
+    return Victims(images=images, labels=labels, aims=labels, score=served(images).score)
 
 
 def _pass_seconds(held: Held, victims: Victims) -> float:
@@ -171,19 +170,14 @@ def _pass_seconds(held: Held, victims: Victims) -> float:
     return time.perf_counter() - began
 
 
-def _victims(held: Held, index: IntArray) -> Victims:
+def _victims(held: Held, index: IntArray, seed: int) -> Victims:
+    labels, classes = held.known.images.labels[index], held.model.calibration.classes
     return Victims(
         images=held.known.images.pixels[index],
-        labels=held.known.images.labels[index],
+        labels=labels,
+        aims=others(labels, classes, seed) if classes > 1 else labels,
         score=held.known.judged.scores[GATE][index],
     )
-
-
-def _right(baseline: AttackedBaseline, victims: Victims) -> Victims:
-    with torch.no_grad():
-        predicted = baseline.look(victims.x)[0].argmax(1).numpy()
-    index = np.flatnonzero(predicted == victims.labels)
-    return victims.take(index)
 
 
 def _model_work(
