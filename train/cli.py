@@ -188,6 +188,11 @@ def train(
     if not data or not recipe:
         raise RecipeError("--data and --recipe are needed to start a run (or --resume to go on)")
     config = configured(recipe, data, given)
+    if adversarial_steps is not None and not config.adversarial_eps:
+        raise RecipeError(
+            f"--adversarial-steps {adversarial_steps} without --adversarial-eps: expected how far "
+            "images may be moved, too: give --adversarial-eps 4, or leave --adversarial-steps out"
+        )
     if augment and not (config.flip or config.shift):
         raise RecipeError(
             f"--augment: recipe {recipe!r} has no flips or shifts to keep: leave --augment out"

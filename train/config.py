@@ -11,6 +11,9 @@ from model.config import expect_integer, expect_number
 #: The largest of the 8-bit levels.
 WHITE = 255
 
+#: Steps of an attack on each batch; more would be a slip of the hand.
+MOST_STEPS = 100
+
 Kind = Literal["flow", "resnet"]
 Precision = Literal["float32", "bf16"]
 
@@ -92,6 +95,16 @@ class TrainConfig:
         if not 0 <= self.adversarial_eps <= WHITE:
             raise ValueError(
                 f"adversarial_eps {self.adversarial_eps}: expected 0 (none) to {WHITE} 8-bit levels"
+            )
+        if self.adversarial_steps > MOST_STEPS:
+            raise ValueError(
+                f"adversarial_steps {self.adversarial_steps}: expected {MOST_STEPS} at most, each "
+                "of which costs a pass forward and back"
+            )
+        if self.adversarial_eps and self.batch_size < 2:
+            raise ValueError(
+                f"adversarial_eps with batch_size {self.batch_size}: half of a batch is moved, "
+                "which is none of it; expected a batch_size of 2 or more"
             )
         if self.adversarial_eps and self.beta == 0:
             raise ValueError(

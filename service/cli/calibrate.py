@@ -58,6 +58,7 @@ def calibrate(
             help="Distorted copies of each row that the gate is fitted on, to show it strangers: "
             "more give more power and take more time; 0 for none, 6 if left out.",
             min=0,
+            max=60,
         ),
     ] = None,
     name: Annotated[str, typer.Option(help="The model's name; default: the recipe's.")] = "",

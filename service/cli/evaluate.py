@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from calibration.rows import RowRecord
     from service.bundle import Bundle
     from train.data import ImageRows
+    from train.evaluation.attack_plan import Budget
     from train.evaluation.measure import Baseline, Model
     from train.evaluation.sets import StrangeRows
 
@@ -54,17 +55,18 @@ def evaluate(
             help="What to measure, between commas: ood (strangers), calibration, corruptions (15 "
             "at 5 severities of --id), attacks (on the classifier, and on the gate as served), "
             "probes (of shape and texture). The last three go on where they were stopped when the "
-            "command is given again.",
+            "command is given again; beside ood, attacks have its strangers let in, too.",
         ),
     ] = "ood,calibration",
     attack_budget: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--budget",
             metavar="quick|full",
-            help="Of attacks: quick is 60 images and minutes, full 500 with restarts and hours.",
+            help="Of attacks: quick (if left out) is 60 images and minutes, full 500 with restarts "
+            "and hours.",
         ),
-    ] = "quick",
+    ] = None,
     limit: Annotated[int | None, typer.Option(help="At most so many rows of a set.", min=1)] = None,
     bundles: BundlesOption = None,
 ) -> None:
@@ -76,24 +78,37 @@ def evaluate(
     need_figures("evaluate")
     from service.bundle import Bundle
     from service.catalog import find_bundle
-    from train.evaluation.attack_plan import budget
     from train.evaluation.findings import in_short, worries
     from train.evaluation.measure import hold, measure
     from train.evaluation.report import refuse_filled, write_report
-    from train.evaluation.suites import chosen, forget_cells, run_suites
+    from train.evaluation.suites import Asked, chosen, forget_cells, run_suites
 
-    suites, allowed = chosen(suite), budget(attack_budget)
+    suites = chosen(suite)
+    allowed = _budget(attack_budget, suites)
     refuse_filled(out)
     model = model_of(Bundle.load(find_bundle(bundle, bundles)))
     known, strange = _sets(model, suites, id_data, ood or [], leave_out or [], strangers)
     held = hold(model, known, _baselines(baseline or [], model), limit)
-    parts = run_suites(suites, held, out, allowed)
+    parts = run_suites(suites, held, out, Asked(budget=allowed, strangers=tuple(strange)))
     measured = measure(held, strange, suites, parts)
     page = write_report(measured, out)
     forget_cells(suites, out)
     for line in in_short(measured):
         typer.echo(line)
     typer.echo(f"report in {page}; items of bad news in it: {len(worries(measured))}")
+
+
+def _budget(name: str | None, suites: tuple[str, ...]) -> Budget:
+    from train.data import DataError
+    from train.evaluation.attack_plan import budget
+    from train.evaluation.attack_suite import AttackSuite
+
+    if name is not None and AttackSuite.name not in suites:
+        raise DataError(
+            f"--budget {name} is of attacks, which --suite {','.join(suites)} has none of: add "
+            f"{AttackSuite.name} to --suite, or leave --budget out"
+        )
+    return budget(name or "quick")
 
 
 def _sets(

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from calibration.detection import rate_of
 from service.bundle import Bundle
@@ -18,8 +19,9 @@ from train.attacks.attacked import AttackedBaseline
 from train.attacks.gate import SmoothGate
 from train.attacks.served import Outcome, ServedGate
 from train.baselines import ResNetClassifier, ResNetConfig, ResNetStage
-from train.data import DataError
-from train.evaluation import attack_suite
+from train.data import DataError, open_data
+from train.evaluation import attack_cells, attack_suite
+from train.evaluation.attack_baselines import attack_baseline
 from train.evaluation.attack_cell import AttackCell
 from train.evaluation.attack_cells import (
     Target,
@@ -27,7 +29,6 @@ from train.evaluation.attack_cells import (
     _content,
     _start,
     _with_better,
-    attack_baseline,
     attack_model,
     others,
 )
@@ -44,11 +45,12 @@ from train.evaluation.attack_plan import (
     budget,
 )
 from train.evaluation.attack_story import CLAIM, part_of
-from train.evaluation.attack_suite import AttackSuite, chosen, noise
+from train.evaluation.attack_suite import AttackSuite, chosen, noise, rejected_strangers
 from train.evaluation.cells import Cells
 from train.evaluation.document import Table
 from train.evaluation.markdown import to_markdown
 from train.evaluation.measure import Baseline, Held
+from train.evaluation.sets import OTHER, StrangeRows
 
 TINY = Budget(
     name="tiny",
@@ -255,6 +257,108 @@ def test_a_stopped_run_goes_on_where_it_was(
     json.dumps(part.data)
 
 
+@pytest.mark.parametrize(
+    ("changed", "text"),
+    [
+        ({"wrong": None}, "another kind of wrong"),
+        ({"let_in": [True]}, "another kind of number of flags"),
+        ({"let_in": ["x"] * 6}, "another kind of let_in"),
+        ({"moved": ["x"]}, "another kind of auroc, l2 or moved"),
+        ({"images": "6"}, "another kind of images"),
+        ({"unknown": 1}, "unexpected keyword"),
+        ({"evaded": {"count": 1}}, "missing"),
+        (
+            {"evaded": {"count": 1, "total": 2, "share": "x", "low": 0.0, "high": 1.0}},
+            "another kind of share",
+        ),
+    ],
+)
+def test_a_damaged_cell_is_refused(
+    held: Held, target: Target, changed: dict[str, object], text: str
+) -> None:
+    victims = chosen(held, TINY.images, 0)
+    content = attack_model(target, victims, TINY.attacks[0], 0).to_json()
+    with pytest.raises(ValueError, match=f"not a cell of this version: .*{text}"):
+        AttackCell.from_json({**content, **changed})
+
+
+def test_images_are_attacked_in_parts(
+    held: Held, target: Target, resnet: Baseline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As memory allows; what needs no luck comes out as in one piece."""
+    victims = chosen(held, TINY.images, 0)
+    (targeted,) = (a for a in TINY.attacks if a.kind == TARGETED)
+    whole = attack_model(target, victims, targeted, 0)
+    monkeypatch.setattr(attack_cells, "BATCH", 4)
+    assert [len(part) for part in attack_cells.parts_of(victims, np.arange(6))] == [4, 2]
+    parts = attack_model(target, victims, targeted, 0)
+    assert parts.let_in == whole.let_in
+    found = attack_baseline("net", AttackedBaseline(resnet.classifier), victims, TINY.attacks[0], 0)
+    assert found.images <= TINY.images
+
+
+def test_a_baseline_is_attacked_again_where_it_is_right(held: Held, resnet: Baseline) -> None:
+    """Image by image in the order of all; those that it has wrong anyhow are left out."""
+    victims = chosen(held, 40, 0)
+    attacked = AttackedBaseline(resnet.classifier)
+    attack = Attack(kind=PLAIN, method="PGD", norm="linf", eps=8, steps=1)
+    once, often = (
+        attack_baseline("net", attacked, victims, replace(attack, restarts=n), 0) for n in (1, 6)
+    )
+    assert once.images == often.images < len(victims.images) == len(once.moved)
+    assert once.wrong.count <= often.wrong.count == sum(l2 is not None for l2 in often.moved)
+    turned = {i for i, l2 in enumerate(once.moved) if l2 is not None}
+    assert turned <= {i for i, l2 in enumerate(often.moved) if l2 is not None}
+
+
+def test_both_are_aimed_at_the_same_classes(held: Held) -> None:
+    victims = chosen(held, 20, 0)
+    assert (victims.aims != victims.labels).all()
+    some = np.array([3, 7, 11])
+    np.testing.assert_array_equal(victims.take(some).aims, victims.aims[some])
+
+
+def drawn(folder: Path, count: int, least: int) -> StrangeRows:
+    """Images of noise as PNG files."""
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    for number in range(count):
+        pixels = random.integers(least, 256, (8, 8), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    return StrangeRows(
+        name=f"a set/{folder.name}", data="x", group=OTHER, rows=open_data(str(folder))
+    )
+
+
+def test_strangers_that_are_rejected_are_attacked(
+    held: Held, target: Target, tmp_path: Path
+) -> None:
+    """Of each set that is given beside noise."""
+    rows = (drawn(tmp_path / "dark", 20, 0), drawn(tmp_path / "bright", 3, 200))
+    found = rejected_strangers(held, target.served, rows[0], 5, 0)
+    assert len(found.images) == 5
+    assert target.served(found.images).rejected.all()
+    suite = AttackSuite(budget=TINY, strangers=rows)
+    part = suite.measure(held, Cells.open(tmp_path / "cells", suite.record(held)))
+    text = to_markdown(part.blocks)
+    assert "| noise | 6 |" in text
+    assert "| a set/dark | 6 |" in text
+    assert "| a set/bright | 3 |" in text
+
+
+def test_strangers_that_are_let_in_as_they_are_need_no_attack(held: Held, tmp_path: Path) -> None:
+    served = ServedGate(held.model.checkpoint.classifier, held.model.calibration)
+    folder = tmp_path / "known"
+    folder.mkdir()
+    for number, image in enumerate(chosen(held, 4, 0).images):
+        Image.fromarray(image[0]).save(folder / f"{number}.png")
+    rows = StrangeRows(name="known", data="x", group=OTHER, rows=open_data(str(folder)))
+    assert len(rejected_strangers(held, served, rows, 5, 0).images) == 0
+    suite = AttackSuite(budget=TINY, strangers=(rows,))
+    part = suite.measure(held, Cells.open(tmp_path / "cells", suite.record(held)))
+    assert "| known | none is rejected | – |" in to_markdown(part.blocks)
+
+
 def test_nothing_to_attack_is_refused(held: Held) -> None:
     labels = np.full_like(held.known.images.labels, -1)
     images = replace(held.known.images, labels=labels)
@@ -318,6 +422,24 @@ def test_what_a_small_ball_holds_a_larger_one_does(held: Held) -> None:
     assert found["l2 0.5"] == "10%"
 
 
+def test_an_attack_that_finds_less_in_a_larger_ball_is_bad_news(held: Held) -> None:
+    """And one that reaches not nearly all in the largest, whatever begins at another class."""
+    quick = budget("quick")
+    success = {"selective PGD linf 8": 90, "selective PGD linf 32": 20}
+
+    def news(largest: int) -> tuple[str, ...]:
+        found = (
+            cell(a, {**success, "selective PGD linf 128": largest}.get(a.name, 100))
+            for a in quick.attacks
+        )
+        return part_of(tuple(found), quick, held, 0).bad_news
+
+    fell = "selective PGD succeeds on 90.00% at 8/255 and on 20.00% at 32/255: read both as"
+    assert any(fell in bad for bad in news(100))
+    assert not any("only" in bad for bad in news(100))
+    assert any("places succeeds on 60.00% only at 128/255" in bad for bad in news(60))
+
+
 def test_perturbations_stand_beside_the_baselines(held: Held, resnet: Baseline) -> None:
     quick = budget("quick")
     beside = replace(held, baselines=(resnet,))
@@ -325,4 +447,7 @@ def test_perturbations_stand_beside_the_baselines(held: Held, resnet: Baseline) 
     found = [cell(a, 5) for a in quick.attacks] + [cell(a, 5, source="net") for a in plain]
     text = to_markdown(part_of(tuple(found), quick, beside, 0).blocks)
     assert "ours over net" in text
+    theirs = replace(cell(plain[0], 5, source="net"), moved=(None,) * 99 + (0.1,))
+    found = [cell(a, 5) for a in quick.attacks] + [theirs]
+    assert "10.00x" in to_markdown(part_of(tuple(found), quick, beside, 0).blocks)
     assert "2.50x" in text

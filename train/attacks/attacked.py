@@ -12,8 +12,8 @@ from typing import Protocol
 
 from torch import Tensor
 
-from train.baselines import ResNetClassifier
 from train.config import WHITE
+from train.learner import Classifier
 
 
 class Attacked(Protocol):
@@ -27,14 +27,15 @@ class Attacked(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class AttackedBaseline:
-    """A discriminative baseline: it has no density."""
+    """A baseline, of whatever kind, by its classes alone."""
 
-    classifier: ResNetClassifier
+    classifier: Classifier
 
     def look(self, x: Tensor) -> tuple[Tensor, None]:
         """Logits (B, K), and nothing."""
         device = next(self.classifier.parameters()).device
-        logits: Tensor = self.classifier(seen(sent(x), self.classifier.config.levels).to(device))
+        output = self.classifier(seen(sent(x), self.classifier.config.levels).to(device))
+        logits: Tensor = output if isinstance(output, Tensor) else output.logits
         return logits.cpu(), None
 
 

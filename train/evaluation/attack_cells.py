@@ -1,8 +1,8 @@
-"""One attack on the model or on a baseline: what became of the classes, of the gate, of the images.
+"""One attack on the model: what became of the classes, of the gate, of the images.
 
 Attacked are images that are classified rightly and let in, so that whatever is wrong afterwards is
-the attack's doing; of a baseline the same images, as far as it classifies them rightly. An image
-counts by its best restart. All is measured on what is sent, 8-bit images.
+the attack's doing. An image counts by its best restart. All is measured on what is sent,
+8-bit images.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from calibration.metrics import auroc
 from calibration.score_histogram import score_histogram
 from model.image import UInt8Array
 from train.attacks.apgd import apgd
-from train.attacks.attacked import AttackedBaseline
 from train.attacks.ball import Ball, Norm
 from train.attacks.carlini_wagner import (
     Look,
@@ -32,7 +31,7 @@ from train.attacks.carlini_wagner import (
 )
 from train.attacks.gate import SmoothGate
 from train.attacks.pgd import Steps, ood_to_id, pgd, selective_pgd
-from train.attacks.served import Outcome, ServedGate, distances, outcome, rounded
+from train.attacks.served import Outcome, ServedGate, outcome
 from train.attacks.square import square
 from train.batch_sizes import images_at_once
 from train.evaluation.attack_cell import AttackCell
@@ -122,40 +121,7 @@ def attack_model(target: Target, victims: Victims, attack: Attack, seed: int) ->
         l2=float(best.l2[hits].mean()) if hits.any() else None,
         seconds=time.perf_counter() - began,
         let_in=tuple(evaded.tolist()),
-        moved=_moved(best.l2, hits),
-    )
-
-
-def attack_baseline(
-    name: str, baseline: AttackedBaseline, victims: Victims, attack: Attack, seed: int
-) -> AttackCell:
-    """A baseline under a plain or a targeted attack, on those images that it classifies rightly;
-    it has no gate to be looked past."""
-    began = time.perf_counter()
-    predicted = _classes(baseline, victims.images)
-    attacked = np.flatnonzero(predicted == victims.labels)
-    images, left = victims.images.copy(), attacked
-    for restart in range(attack.restarts):
-        for part in _parts(victims, left):
-            moved = _baseline_attacked(baseline, victims.take(part), attack, seed + restart)
-            images[part] = rounded(moved)
-        left = left[_classes(baseline, images[left]) == victims.labels[left]]
-        if not len(left):
-            break
-    wrong: BoolArray = np.zeros(len(images), dtype=np.bool_)
-    wrong[attacked] = ~np.isin(attacked, left)
-    l2, _ = distances(images, victims.images)
-    return AttackCell(
-        source=name,
-        attack=attack.name,
-        images=len(attacked),
-        wrong=share_of(wrong[attacked]),
-        detected=None,
-        evaded=None,
-        auroc=None,
-        l2=float(l2[wrong].mean()) if wrong.any() else None,
-        seconds=time.perf_counter() - began,
-        moved=_moved(l2, wrong),
+        moved=moved_of(best.l2, hits),
     )
 
 
@@ -166,36 +132,17 @@ def others(labels: IntArray, classes: int, seed: int) -> IntArray:
     return found
 
 
-def _moved(l2: FloatArray, hits: BoolArray) -> tuple[float | None, ...]:
+def moved_of(l2: FloatArray, hits: BoolArray) -> tuple[float | None, ...]:
+    """``AttackCell.moved`` of images (B,)."""
     return tuple(float(one) if hit else None for one, hit in zip(l2, hits, strict=True))
 
 
-def _classes(baseline: AttackedBaseline, images: UInt8Array) -> IntArray:
-    if not len(images):
-        return np.zeros(0, dtype=np.int64)
-    with torch.no_grad():
-        x = torch.from_numpy(images).float() / 255
-        return baseline.look(x)[0].argmax(1).numpy()
-
-
-def _parts(victims: Victims, which: IntArray) -> list[IntArray]:
+def parts_of(victims: Victims, which: IntArray) -> list[IntArray]:
     """Of the victims ``which``, those that memory holds the gradients of together."""
     dim = int(np.prod(victims.images.shape[1:]))
     return np.array_split(
         which, range(images_at_once(dim, BATCH), len(which), images_at_once(dim, BATCH))
     )
-
-
-def _baseline_attacked(
-    baseline: AttackedBaseline, victims: Victims, attack: Attack, seed: int
-) -> Tensor:
-    x, labels = victims.x, torch.from_numpy(victims.labels)
-    if attack.kind == TARGETED:
-        aims = torch.from_numpy(victims.aims)
-        return carlini_wagner(looks_anyhow(baseline), x, aims, _settings(attack)).images
-    if attack.method == "APGD":
-        return apgd(baseline, x, labels, ball_of(attack), attack.steps, seed)
-    return pgd(baseline, x, labels, ball_of(attack), steps_of(attack), seed)
 
 
 def _attacked(
@@ -209,7 +156,7 @@ def _attacked(
     gate, x, labels = target.gate, victims.x, torch.from_numpy(victims.labels)
     if attack.kind == TARGETED:
         aims = torch.from_numpy(victims.aims)
-        return carlini_wagner(_look(target, attack), x, aims, _settings(attack)).images
+        return carlini_wagner(_look(target, attack), x, aims, settings_of(attack)).images
     if attack.kind == QUERIES:
         eps = round(attack.eps)
         found = square(target.served, victims.images, victims.labels, eps, attack.steps, seed)
@@ -243,7 +190,7 @@ def _tried(
     start: Tensor | None,
 ) -> Outcome:
     moved = victims.x
-    for number, part in enumerate(_parts(victims, np.arange(len(moved)))):
+    for number, part in enumerate(parts_of(victims, np.arange(len(moved)))):
         begin = None if start is None else start[torch.from_numpy(part)]
         drawn, steps = seed + restart + SEEDS_APART * number, steps_of(attack, restart)
         moved[part] = _attacked(target, victims.take(part), attack, drawn, steps, begin)
@@ -303,7 +250,8 @@ def steps_of(attack: Attack, restart: int = 0) -> Steps:
     return Steps(count=attack.steps, size=STEPS[restart % len(STEPS)] * ball_of(attack).eps)
 
 
-def _settings(attack: Attack) -> Settings:
+def settings_of(attack: Attack) -> Settings:
+    """How Carlini and Wagner's goes."""
     return Settings(
         kappa=attack.kappa,
         detection=attack.detection,

@@ -7,7 +7,8 @@ a query attack the answers only. Carlini and Wagner's has the grid of the seed p
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from train.data import DataError
 
@@ -30,7 +31,8 @@ KAPPAS, DETECTIONS = (0.01, 1.0, math.inf), (0.0, 66.0, 1000.0)
 @dataclass(frozen=True, kw_only=True)
 class Attack:
     """One row of the report. ``eps`` in 8-bit levels for linf, in pixels of [0, 1] for l2; steps
-    are those of one restart, queries of one image. Only Carlini-Wagner's have kappa and d."""
+    are those of one restart, queries of one image. Only Carlini-Wagner's have kappa and d.
+    ``of``: which strangers, of those that are to be let in."""
 
     kind: str
     method: str
@@ -40,13 +42,14 @@ class Attack:
     restarts: int = 1
     kappa: float = math.nan
     detection: float = math.nan
+    of: str = ""
 
     @property
     def name(self) -> str:
         """As a report and a file call it."""
         if self.kind == TARGETED:
             return f"{self.method} kappa {self.kappa:g} d {self.detection:g}"
-        return f"{self.method} {self.norm} {self.eps:g}"
+        return f"{self.method} {self.norm} {self.eps:g}" + (f", {self.of}" if self.of else "")
 
     @property
     def from_another(self) -> bool:
@@ -83,6 +86,15 @@ class Budget:
     name: str
     images: int
     attacks: tuple[Attack, ...]
+
+    def for_strangers(self, names: Sequence[str]) -> Budget:
+        """With the attacks on strangers made on each of ``names``."""
+        spread = [
+            replace(attack, of=name) if name else attack
+            for attack in self.attacks
+            for name in (names if attack.kind == STRANGERS else ("",))
+        ]
+        return replace(self, attacks=tuple(spread))
 
     @property
     def followed(self) -> tuple[Attack, ...]:

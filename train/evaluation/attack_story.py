@@ -3,26 +3,23 @@ it, the claim that may be made, and images on their way."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from itertools import pairwise
 
 import numpy as np
 
-from calibration.arrays import BoolArray
-from calibration.detection import Rate, share_of
+from calibration.detection import Rate
 from train.evaluation.attack_cell import AttackCell
+from train.evaluation.attack_findings import CHECKED, bad_news, evaded, in_short, share, within
 from train.evaluation.attack_plan import (
     ADAPTIVE,
     PLAIN,
-    QUERIES,
     STRANGERS,
     TARGETED,
     Attack,
     Budget,
 )
 from train.evaluation.document import Block, Fold, Heading, Table, Text
-from train.evaluation.findings import percent
 from train.evaluation.measure import Held
 from train.evaluation.part import Part
 from train.evaluation.tables import DASH, number
@@ -34,12 +31,6 @@ CLAIM = (
     "at a certified rate of false alarms, and raises the cost of attacks. It does not stop an "
     "attacker who knows it."
 )
-
-#: Success of attacks in balls of up to ``SMALL`` 8-bit levels from which on it is bad news.
-MUCH, SMALL = 0.5, 8
-#: Success from random places in the largest ball below which it is, and how far it may fall while
-#: balls grow.
-NEARLY_ALL, FALL = 0.95, 0.1
 
 AttackCells = tuple[AttackCell, ...]
 
@@ -58,12 +49,9 @@ def part_of(
             "followed": [one.cell.to_json() for one in followed],
         },
         seeds={"attacks": seed},
-        in_short=_in_short(by_name, budget),
-        bad_news=_bad_news(by_name, budget),
-        checked=f"Looked for: balls of up to {SMALL}/255 in which attacks succeed on half of the "
-        "images or more; and signs of gradients that lead nowhere, so that more could be done: "
-        "an attack from random places that succeeds less often in a larger ball, or in the largest "
-        "not on nearly all.",
+        in_short=in_short(by_name, budget),
+        bad_news=bad_news(by_name, budget),
+        checked=CHECKED,
         blocks=(*_blocks(found, by_name, budget, held), *trajectory_blocks(followed)),
         files=trajectory_files(followed, held.model.checkpoint.class_labels),
     )
@@ -82,6 +70,7 @@ def _blocks(
         _pairs(by_name, budget),
         Text(text=CLAIM),
         _growing(by_name, budget),
+        *_strangers(by_name, budget),
         _all(found, budget),
         *_nearby(by_name, budget, held),
     )
@@ -97,20 +86,20 @@ def _pairs(by_name: dict[tuple[str, str], AttackCell], budget: Budget) -> Table:
             for a in budget.attacks
             if a.kind == ADAPTIVE and (a.norm, a.eps) == (plain.norm, plain.eps)
         ]
-        best = max(adaptive, key=_evaded, default=None)
-        together = _within(by_name, budget, plain.norm, plain.eps)
+        best = max(adaptive, key=evaded, default=None)
+        together = within(by_name, budget, plain.norm, plain.eps)
         rows.append(
             (
                 plain.name,
-                _share(blind.wrong),
-                _share(blind.detected),
-                _share(blind.evaded),
+                share(blind.wrong),
+                share(blind.detected),
+                share(blind.evaded),
                 *(
-                    (best.attack, _share(best.detected), _share(best.evaded))
+                    (best.attack, share(best.detected), share(best.evaded))
                     if best
                     else (DASH, DASH, DASH)
                 ),
-                _share(together),
+                share(together),
             )
         )
     return Table(
@@ -135,7 +124,7 @@ def _growing(by_name: dict[tuple[str, str], AttackCell], budget: Budget) -> Tabl
     """Success as the ball grows, which has to reach all images in the end."""
     balls = sorted({(a.norm, a.eps) for a in budget.attacks if a.kind == ADAPTIVE})
     rows = tuple(
-        (f"{norm} {eps:g}", _between(_within(by_name, budget, norm, eps))) for norm, eps in balls
+        (f"{norm} {eps:g}", _between(within(by_name, budget, norm, eps))) for norm, eps in balls
     )
     return Table(
         heads=("ball", "success of any attack within it"),
@@ -144,6 +133,25 @@ def _growing(by_name: dict[tuple[str, str], AttackCell], budget: Budget) -> Tabl
         "that is let in. A ball of 255 levels holds every image, those of other classes, too, at "
         "which some attacks begin: there success needs no gradient.",
     )
+
+
+def _strangers(by_name: dict[tuple[str, str], AttackCell], budget: Budget) -> tuple[Block, ...]:
+    """Images that are none of the data and are rejected, on their way to be let in."""
+    attacks = [a for a in budget.attacks if a.kind == STRANGERS]
+    balls = dict.fromkeys(a.eps for a in attacks)
+    rows = []
+    for name in dict.fromkeys(a.of for a in attacks):
+        cells = [by_name.get(("model", a.name)) for a in attacks if a.of == name]
+        count = str(cells[0].images) if cells[0] else "none is rejected"
+        rows.append((name, count, *(share(cell.evaded) if cell else DASH for cell in cells)))
+    table = Table(
+        heads=("strangers", "rejected images", *(f"let in at {eps:g}/255" for eps in balls)),
+        rows=tuple(rows),
+        caption="Strangers that the gate rejects as they are, moved down its score: what their "
+        "detection is worth against one who knows the gate. Noise is made for every report, other "
+        "sets are those of --ood.",
+    )
+    return (table,) if rows else ()
 
 
 def _all(found: AttackCells, budget: Budget) -> Block:
@@ -195,12 +203,12 @@ def _nearby(
         rows.append(
             (
                 attack.name,
-                _share(ours.wrong),
+                share(ours.wrong),
                 number(ours.l2, 3),
                 *(number(one.l2 if one else None, 3) for one in theirs),
                 *(_over(ours, one) for one in theirs),
                 number(ours.auroc),
-                _share(ours.evaded),
+                share(ours.evaded),
             )
         )
     table = Table(
@@ -223,72 +231,6 @@ def _nearby(
     return (Heading(text="Attacks: how far images must be moved", level=2), table)
 
 
-def _in_short(by_name: dict[tuple[str, str], AttackCell], budget: Budget) -> tuple[str, ...]:
-    said = []
-    for eps in (2.0, 8.0):
-        plain = by_name.get(("model", f"PGD linf {eps:g}"))
-        together = _within(by_name, budget, "linf", eps)
-        if plain and together:
-            said.append(
-                f"Attacks at {eps:g}/255: of a plain one the gate finds {_share(plain.detected)}; "
-                f"all together, those that know the gate too, succeed on {_share(together)}."
-            )
-    return tuple(said)
-
-
-def _within(
-    by_name: dict[tuple[str, str], AttackCell], budget: Budget, norm: str, eps: float
-) -> Rate | None:
-    """Of the images, those that any attack within a ball let in as another class: an attack of a
-    larger ball may fail where one of a smaller has found its way."""
-    found = [
-        by_name["model", a.name].let_in
-        for a in budget.attacks
-        if a.kind in (PLAIN, ADAPTIVE, QUERIES) and a.norm == norm and a.eps <= eps
-    ]
-    if not found:
-        return None
-    let_in: BoolArray = np.logical_or.reduce(np.array(found, dtype=np.bool_))
-    return share_of(let_in)
-
-
-def _bad_news(by_name: dict[tuple[str, str], AttackCell], budget: Budget) -> tuple[str, ...]:
-    balls = sorted({a.eps for a in budget.attacks if a.kind == ADAPTIVE and a.norm == "linf"})
-    rates = {eps: _within(by_name, budget, "linf", eps) for eps in balls if eps <= SMALL}
-    worries = [
-        f"Attacks at {eps:g}/255 succeed on {_share(rate)} of images."
-        for eps, rate in rates.items()
-        if rate and (rate.share or 0.0) >= MUCH
-    ]
-    return (*worries, *_led_nowhere(by_name, budget))
-
-
-def _led_nowhere(by_name: dict[tuple[str, str], AttackCell], budget: Budget) -> Iterator[str]:
-    """Signs that attacks from random places do not find what there is: one that begins at an image
-    of another class succeeds in a large ball without any gradient."""
-    attacks = [a for a in budget.attacks if (a.kind, a.norm) == (ADAPTIVE, "linf")]
-    for method in dict.fromkeys(a.method for a in attacks if not a.from_another):
-        own = sorted((a for a in attacks if a.method == method), key=lambda a: a.eps)
-        found = [(a.eps, _evaded(by_name["model", a.name])) for a in own]
-        for (small, before), (large, after) in pairwise(found):
-            if after < before - FALL:
-                yield (
-                    f"{method} succeeds on {percent(before)} at {small:g}/255 and on "
-                    f"{percent(after)} at {large:g}/255: read both as lower bounds."
-                )
-    largest = max((a for a in attacks if not a.from_another), key=lambda a: a.eps, default=None)
-    share = _evaded(by_name["model", largest.name]) if largest else 1.0
-    if largest and share < NEARLY_ALL:
-        yield (
-            f"{largest.method} from random places succeeds on {percent(share)} only at "
-            f"{largest.eps:g}/255: read the smaller balls as lower bounds."
-        )
-
-
-def _evaded(cell: AttackCell) -> float:
-    return cell.evaded.share or 0.0 if cell.evaded else 0.0
-
-
 def _effort(attack: Attack) -> str:
     return f"{attack.steps:,}" + (f" x {attack.restarts}" if attack.restarts > 1 else "")
 
@@ -306,10 +248,6 @@ def _over(ours: AttackCell, theirs: AttackCell | None) -> str:
         return DASH
     a, b = np.mean(pairs, axis=0)
     return f"{a / b:.2f}x"
-
-
-def _share(rate: Rate | None) -> str:
-    return DASH if rate is None else percent(rate.share)
 
 
 def _between(rate: Rate | None) -> str:

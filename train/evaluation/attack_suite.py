@@ -7,6 +7,7 @@ that it classifies rightly, by what needs no gate.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,24 +22,24 @@ from train.attacks.attacked import AttackedBaseline
 from train.attacks.gate import SmoothGate
 from train.attacks.losses import gradient
 from train.attacks.served import ServedGate
-from train.baselines import ResNetClassifier
 from train.data import DataError
-from train.evaluation import attack_cells
+from train.evaluation import attack_baselines, attack_cells
+from train.evaluation.attack_baselines import attack_baseline
 from train.evaluation.attack_cell import AttackCell
 from train.evaluation.attack_cells import (
     Target,
     Victims,
-    attack_baseline,
     attack_model,
     others,
 )
-from train.evaluation.attack_plan import PLAIN, STRANGERS, TARGETED, Attack, Budget
-from train.evaluation.attack_run import write_attack_run
+from train.evaluation.attack_plan import PLAIN, TARGETED, Attack, Budget
+from train.evaluation.attack_run import read_attack_run, write_attack_run
 from train.evaluation.attack_story import part_of
 from train.evaluation.cells import Cells, sum_of_sources
 from train.evaluation.judging import GATE
-from train.evaluation.measure import Held
+from train.evaluation.measure import Held, unseen_strangers
 from train.evaluation.part import Part
+from train.evaluation.sets import StrangeRows, with_bases_checked
 from train.evaluation.trajectories import IMAGES, POINTS, TrajectoryCell, follow, some
 from train.evaluation.trajectory_story import Followed
 from train.images import UNLABELLED
@@ -47,20 +48,26 @@ from train.progress import Progress, say
 #: Draws the images, the starts and the aims of all attacks.
 SEED = 0
 
-#: Images whose gradients are computed together.
+#: The strangers that every report has.
+NOISE = "noise"
+
+#: Who is attacked, how, and the doing of it.
 Work = tuple[str, Attack, Callable[[], AttackCell]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class AttackSuite:
-    """``budget``: which attacks, on how many images."""
+    """``budget``: which attacks, on how many images. ``strangers``: sets that are to be let in,
+    beside noise."""
 
     budget: Budget
+    strangers: tuple[StrangeRows, ...] = ()
     seed: int = SEED
     name: ClassVar[str] = "attacks"
 
     def record(self, held: Held) -> dict[str, Any]:
         """What its cells follow from; raises ``DataError`` where there is nothing to attack."""
+        with_bases_checked(self.strangers, held.model.checkpoint.spec, held.model.record.known)
         victims = chosen(held, self.budget.images, self.seed)
         if not len(victims.images) or held.model.checkpoint.classifier.config.n_classes < 2:
             raise DataError(
@@ -71,7 +78,7 @@ class AttackSuite:
         return {
             "budget": self.budget.name,
             "images": len(victims.images),
-            "attacks": [f"{a.name}, {a.steps} x {a.restarts}" for a in self.budget.attacks],
+            "attacks": [f"{a.name}, {a.steps} x {a.restarts}" for a in self._spread.attacks],
             "followed": f"{IMAGES} images at {POINTS} points",
             "seed": self.seed,
             "code of the attacks": _code_sum(),
@@ -80,9 +87,13 @@ class AttackSuite:
     def measure(self, held: Held, cells: Cells) -> Part:
         """Every cell that is not yet there, and what all come to."""
         held.model.checkpoint.classifier.requires_grad_(False)
-        found = tuple(self._all(held, cells))
+        measured = tuple(self._all(held, cells))
         followed = tuple(self._followed(held, cells))
-        return part_of(found, self.budget, held, self.seed, followed)
+        return part_of(measured, self._spread, held, self.seed, followed)
+
+    @property
+    def _spread(self) -> Budget:
+        return self.budget.for_strangers((NOISE, *(one.name for one in self.strangers)))
 
     def _all(self, held: Held, cells: Cells) -> Iterator[AttackCell]:
         plan = list(self._plan(held))
@@ -114,29 +125,33 @@ class AttackSuite:
                 cell, images = follow(target, victims, attack, self.seed)
                 write_attack_run(run, images)
                 cells.write(file, cell.to_json())  # last: where it is, the run is whole
+            read_attack_run(run)  # a damaged one is no part of a report
             yield Followed(cell=cell, run=run.read_bytes())
 
     def _plan(self, held: Held) -> Iterator[Work]:
         target = _target(held)
         victims = chosen(held, self.budget.images, self.seed)
-        strangers = noise(target.served, victims, self.seed)
-        for attack in self.budget.attacks:
-            whom = strangers if attack.kind == STRANGERS else victims
-            yield "model", attack, _model_work(target, whom, attack, self.seed)
+        whom = {"": victims, NOISE: noise(target.served, victims, self.seed)}
+        for rows in self.strangers:
+            whom[rows.name] = rejected_strangers(
+                held, target.served, rows, self.budget.images, self.seed
+            )
+        for attack in self._spread.attacks:
+            if len(whom[attack.of].images):
+                yield "model", attack, _model_work(target, whom[attack.of], attack, self.seed)
         for baseline in held.baselines:
-            if isinstance(baseline.classifier, ResNetClassifier):
-                attacked = AttackedBaseline(baseline.classifier.requires_grad_(False))
-                for attack in self.budget.attacks:
-                    if attack.kind == PLAIN or (attack.kind == TARGETED and not attack.detection):
-                        yield (
-                            baseline.name,
-                            attack,
-                            _baseline_work(baseline.name, attacked, victims, attack, self.seed),
-                        )
+            attacked = AttackedBaseline(baseline.classifier.requires_grad_(False))
+            for attack in self.budget.attacks:
+                if attack.kind == PLAIN or (attack.kind == TARGETED and not attack.detection):
+                    yield (
+                        baseline.name,
+                        attack,
+                        _baseline_work(baseline.name, attacked, victims, attack, self.seed),
+                    )
 
 
 def _file(what: str, attack: Attack) -> str:
-    return f"{what} {attack.name}".replace(" ", "-").replace(",", "")
+    return re.sub(r"[^\w.-]+", "-", f"{what} {attack.name}")
 
 
 def _target(held: Held) -> Target:
@@ -158,6 +173,23 @@ def noise(served: ServedGate, like: Victims, seed: int) -> Victims:
     images = random.integers(0, 256, like.images.shape, dtype=np.uint8)
     labels = np.full(len(images), UNLABELLED, dtype=np.int64)
     return Victims(images=images, labels=labels, aims=labels, score=served(images).score)
+
+
+def rejected_strangers(
+    held: Held, served: ServedGate, rows: StrangeRows, count: int, seed: int
+) -> Victims:
+    """``count`` images of a set that the gate rejects, drawn; they have no class here."""
+    pixels = unseen_strangers(held, rows).images.pixels
+    order = np.random.default_rng(seed).permutation(len(pixels))
+    parts: list[IntArray] = []
+    for part in np.array_split(order, range(count, len(order), count)):
+        parts.append(part[served(pixels[part]).rejected])
+        if sum(map(len, parts)) >= count:
+            break
+    images = pixels[np.sort(np.concatenate(parts)[:count])]
+    labels = np.full(len(images), UNLABELLED, dtype=np.int64)
+    score = served(images).score if len(images) else np.zeros(0)
+    return Victims(images=images, labels=labels, aims=labels, score=score)
 
 
 def _pass_seconds(held: Held, victims: Victims) -> float:
@@ -195,4 +227,5 @@ def _baseline_work(
 def _code_sum() -> str:
     """Of the files that say what an attack is, and how it is made."""
     attacks = sorted(Path(str(the_attacks.__file__)).parent.glob("*.py"))
-    return sum_of_sources([*attacks, Path(str(attack_cells.__file__))])
+    made = (Path(str(module.__file__)) for module in (attack_cells, attack_baselines))
+    return sum_of_sources([*attacks, *made])

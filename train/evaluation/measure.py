@@ -207,13 +207,22 @@ def _evaluation(held: Held, pairs: tuple[Pair, ...], suites: Sequence[str]) -> E
 
 
 def _compared(held: Held, found: StrangeRows) -> tuple[Pair, Side]:
-    model, known = held.model, held.known
-    theirs = _load(model, found.rows, held.limit, labelled=False, encoding=found.encoding)
-    _refuse_trained_on(held.baselines, theirs.images, found.name)
-    side, _ = judged(model, held.judge, found.name, theirs.images, held.baselines)
+    known = held.known
+    theirs = unseen_strangers(held, found)
+    side, _ = judged(held.model, held.judge, found.name, theirs.images, held.baselines)
     shared = int(is_in(side.images.digests, known.images.digests).sum())
     pair = compare(found, known.judged, side.judged, refused=theirs.refused, shared=shared)
     return pair, side
+
+
+def unseen_strangers(held: Held, found: StrangeRows) -> Unseen:
+    """The images of a set, at most ``held.limit`` rows of it, as the model sees them.
+
+    Raises ``DataError`` where nothing is unseen, and where a baseline was trained on some.
+    """
+    theirs = _load(held.model, found.rows, held.limit, labelled=False, encoding=found.encoding)
+    _refuse_trained_on(held.baselines, theirs.images, found.name)
+    return theirs
 
 
 def _load(

@@ -47,7 +47,8 @@ class ProbeSuite:
         if len(np.unique(labels)) < 2:
             raise DataError(
                 f"--suite {self.name}: found {len(np.unique(labels))} classes among the rows of "
-                f"{held.source.spec}, expected two at least: give labelled rows"
+                f"{held.source.spec}, expected two at least: give labelled rows of two classes, or "
+                "a larger --limit"
             )
         return {"grids": list(self.grids), "seed": self.seed}
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,6 +22,7 @@ from train.evaluation.corruption_suite import CorruptionSuite
 from train.evaluation.measure import CALIBRATION, OOD, Baseline, Held
 from train.evaluation.part import Part
 from train.evaluation.probe_suite import ProbeSuite
+from train.evaluation.sets import StrangeRows
 
 
 class Suite(Protocol):
@@ -43,10 +45,18 @@ class Suite(Protocol):
         ...
 
 
-#: By name, made when asked for; a budget says how much an attack may take.
-SUITES: Mapping[str, Callable[[Budget], Suite]] = {
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What suites may need beside the model: how much attacks may take, and sets of strangers."""
+
+    budget: Budget
+    strangers: tuple[StrangeRows, ...] = ()
+
+
+#: By name, made when asked for.
+SUITES: Mapping[str, Callable[[Asked], Suite]] = {
     "corruptions": lambda _: CorruptionSuite(),
-    "attacks": lambda budget: AttackSuite(budget=budget),
+    "attacks": lambda asked: AttackSuite(budget=asked.budget, strangers=asked.strangers),
     "probes": lambda _: ProbeSuite(),
 }
 
@@ -63,9 +73,9 @@ def chosen(text: str) -> tuple[str, ...]:
     return names
 
 
-def run_suites(names: Sequence[str], held: Held, out: Path, budget: Budget) -> tuple[Part, ...]:
+def run_suites(names: Sequence[str], held: Held, out: Path, asked: Asked) -> tuple[Part, ...]:
     """The parts of the report ``out``; each is begun only when all can be gone on with."""
-    suites = [SUITES[name](budget) for name in names if name in SUITES]
+    suites = [SUITES[name](asked) for name in names if name in SUITES]
     common = conditions(held) if suites else {}
     records = [common | suite.record(held) for suite in suites]
     opened = [
