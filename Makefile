@@ -3,10 +3,10 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup-done
-FREIA := $(VENV)/.freia-done
+BENCH := $(VENV)/.bench-done
 SECONDS ?= 600
 
-.PHONY: help setup lint types format test test-fast test-integration clients demo bench bench-model bench-cifar bench-service bench-gate bench-drift bench-batch bench-explain bench-levers soak protos lock clean
+.PHONY: help setup lint types format test test-fast test-integration clients demo bench bench-model bench-cifar bench-service bench-gate bench-drift bench-batch bench-explain bench-levers bench-attacks soak protos lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -50,10 +50,10 @@ demo: setup ## train, calibrate, serve and ask, on scikit-learn's digits
 .NOTPARALLEL: bench
 bench: bench-service bench-batch bench-model ## serving and the network; the others need data: see below
 
-bench-model: $(FREIA) ## speed and memory of the network, against FrEIA and torchvision
+bench-model: $(BENCH) ## speed and memory of the network, against FrEIA and torchvision
 	$(BIN)/python -m tests.bench.model
 
-bench-cifar: $(if $(DATA),$(FREIA)) ## accuracy after equal SECONDS against the published network; DATA=.../train.parquet
+bench-cifar: $(if $(DATA),$(BENCH)) ## accuracy after equal SECONDS against the published network; DATA=.../train.parquet
 	@test -n '$(DATA)' || { echo 'make bench-cifar: expected DATA=.../cifar10/train.parquet'; exit 1; }
 	$(BIN)/python -m tests.bench.published_cifar --data '$(DATA)' --seconds $(SECONDS)
 
@@ -78,13 +78,17 @@ bench-levers: setup ## what raises the cost of attacks; DATA=.../train.parquet T
 	@test -n '$(DATA)' -a -n '$(TEST)' || { echo 'make bench-levers: expected DATA=.../train.parquet TEST=.../test.parquet of the bundle'; exit 1; }
 	$(BIN)/python -m tests.bench.levers --bundle '$(or $(BUNDLE),fashion-mnist)' --data '$(DATA)' --test '$(TEST)' $(if $(ROBUST),--robust '$(ROBUST)') --members $(wildcard bundles/baselines/$(or $(BUNDLE),fashion-mnist)-beta-*)
 
+bench-attacks: $(BENCH) ## our attacks against foolbox's on a ResNet; TEST=.../test.parquet
+	@test -n '$(TEST)' || { echo 'make bench-attacks: expected TEST=.../test.parquet of the baseline'; exit 1; }
+	$(BIN)/python -m tests.bench.cross_check --baseline '$(or $(BASELINE),bundles/baselines/fashion-mnist-resnet)' --test '$(TEST)'
+
 soak: setup clients ## long runs: fuzz, load, swaps, kills, rates, a million rows; DATA=.../test.parquet; with STRANGERS=DATA drift, too
 	@test -n '$(DATA)' || { echo 'make soak: expected DATA=.../test.parquet, images like those of the calibration'; exit 1; }
 	failed=0; for run in fuzz soak swap chaos wire; do $(BIN)/python -m tests.soak $$run --bundle '$(or $(BUNDLE),fashion-mnist)' --data '$(DATA)' || failed=1; done; \
 	$(if $(STRANGERS),$(BIN)/python -m tests.soak drift --bundle '$(or $(BUNDLE),fashion-mnist)' --data '$(DATA)' --strangers '$(STRANGERS)' || failed=1;) \
 	$(BIN)/python -m tests.soak.batch --bundle '$(or $(BUNDLE),fashion-mnist)' --data '$(DATA)' || failed=1; exit $$failed
 
-$(FREIA): $(STAMP)
+$(BENCH): $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	touch $@
 

@@ -104,7 +104,7 @@ def attack(lever: Lever, images: UInt8Array, labels: IntArray, eps: int, steps: 
     ball = Ball("linf", eps / 255)
     limit = torch.full((lever.classes,), lever.limit, dtype=torch.float64)
     moved = selective_pgd(
-        lever.gate,  # type: ignore[arg-type]
+        lever.gate,
         pixels(images),
         torch.from_numpy(labels),
         ball,

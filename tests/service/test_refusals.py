@@ -30,6 +30,14 @@ ERRORS = {
         "train --data digits --recipe digits --augment --out {tmp}/o",
         "--augment: recipe 'digits' has no flips or shifts to keep: leave --augment out",
     ),
+    "steps of an attack that is none": (
+        "train --data digits --recipe digits --adversarial-steps 3 --out {tmp}/o",
+        "--adversarial-steps 3 without --adversarial-eps: expected how far images may be moved",
+    ),
+    "a budget of no attacks": (
+        "evaluate digits --id digits:test --suite calibration --budget full --out {tmp}/o",
+        "--budget full is of attacks, which --suite calibration has none of: add attacks",
+    ),
     "a baseline begins anew": (
         "train --data digits --recipe digits --baseline resnet --init {checkpoint} --out {tmp}/o",
         "init with kind resnet: expected a flow; leave out --init or --baseline",

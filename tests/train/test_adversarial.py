@@ -156,6 +156,8 @@ def test_figures_leave_out_what_was_moved() -> None:
         ({"adversarial_eps": -1.0}, "adversarial_eps -1.0: expected 0 .none. to 255 8-bit levels"),
         ({"adversarial_eps": 256.0}, "adversarial_eps 256.0: expected"),
         ({"adversarial_steps": 0}, "adversarial_steps 0: expected at least 1"),
+        ({"adversarial_steps": 101}, "adversarial_steps 101: expected 100 at most"),
+        ({"batch_size": 1}, "adversarial_eps with batch_size 1: .* expected a batch_size of 2"),
         ({"beta": 0.0}, "adversarial_eps with beta 0: .* expected a beta above 0"),
     ],
 )

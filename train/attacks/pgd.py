@@ -14,14 +14,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from train.attacks.attacked import Attacked
 from train.attacks.ball import Ball
-from train.attacks.gate import Judged, SmoothGate
 from train.attacks.losses import cross_entropy, gradient, margin, picked
+
+
+class Judged(Protocol):
+    """What a gate finds: ``logits`` (B, K) and ``score`` S (B,), float64, larger = stranger."""
+
+    @property
+    def logits(self) -> Tensor:
+        """(B, K)."""
+        ...
+
+    @property
+    def score(self) -> Tensor:
+        """(B,)."""
+        ...
+
+
+#: Pixels (B, C, H, W) in [0, 1] to what a gate finds, with gradients.
+Gate = Callable[[Tensor], Judged]
 
 #: Told the current point of each step.
 Watch = Callable[[Tensor], None]
@@ -65,7 +83,7 @@ def pgd(
 
 
 def selective_pgd(
-    gate: SmoothGate,
+    gate: Gate,
     x: Tensor,
     labels: Tensor,
     ball: Ball,
@@ -91,7 +109,7 @@ def selective_pgd(
 
 
 def ood_to_id(
-    gate: SmoothGate, x: Tensor, ball: Ball, steps: Steps, seed: int, *, limit: Tensor
+    gate: Gate, x: Tensor, ball: Ball, steps: Steps, seed: int, *, limit: Tensor
 ) -> Tensor:
     """Strangers on their way to be accepted, as whatever class."""
 
@@ -111,7 +129,7 @@ Way = Callable[[Judged, Tensor, Tensor, Tensor], Tensor]
 
 
 def _let_in(
-    gate: SmoothGate,
+    gate: Gate,
     x: Tensor,
     begin: Tensor,
     ball: Ball,
