@@ -445,7 +445,10 @@ def test_perturbations_stand_beside_the_baselines(held: Held, resnet: Baseline) 
     beside = replace(held, baselines=(resnet,))
     plain = [a for a in quick.attacks if a.kind == TARGETED and not a.detection]
     found = [cell(a, 5) for a in quick.attacks] + [cell(a, 5, source="net") for a in plain]
-    text = to_markdown(part_of(tuple(found), quick, beside, 0).blocks)
+    part = part_of(tuple(found), quick, beside, 0)
+    text = to_markdown(part.blocks)
+    assert b"<svg" in part.files["attacks_nearby.svg"]
+    assert "(<attacks_nearby.svg>)" in text
     assert "ours over net" in text
     theirs = replace(cell(plain[0], 5, source="net"), moved=(None,) * 99 + (0.1,))
     found = [cell(a, 5) for a in quick.attacks] + [theirs]

@@ -6,16 +6,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
-import numpy as np
-
 from calibration.detection import Rate
 from train.evaluation.attack_cell import AttackCell
 from train.evaluation.attack_findings import CHECKED, bad_news, evaded, in_short, share, within
+from train.evaluation.attack_nearby import nearby_blocks, nearby_files
 from train.evaluation.attack_plan import (
     ADAPTIVE,
     PLAIN,
     STRANGERS,
-    TARGETED,
     Attack,
     Budget,
 )
@@ -52,13 +50,16 @@ def part_of(
         in_short=in_short(by_name, budget),
         bad_news=bad_news(by_name, budget),
         checked=CHECKED,
-        blocks=(*_blocks(found, by_name, budget, held), *trajectory_blocks(followed)),
-        files=trajectory_files(followed, held.model.checkpoint.class_labels),
+        blocks=(*_blocks(found, by_name, budget), *trajectory_blocks(followed)),
+        files={
+            **nearby_files(found, budget),
+            **trajectory_files(followed, held.model.checkpoint.class_labels),
+        },
     )
 
 
 def _blocks(
-    found: AttackCells, by_name: dict[tuple[str, str], AttackCell], budget: Budget, held: Held
+    found: AttackCells, by_name: dict[tuple[str, str], AttackCell], budget: Budget
 ) -> tuple[Block, ...]:
     return (
         Heading(text="Attacks", level=2),
@@ -72,7 +73,7 @@ def _blocks(
         _growing(by_name, budget),
         *_strangers(by_name, budget),
         _all(found, budget),
-        *_nearby(by_name, budget, held),
+        *nearby_blocks(found, budget),
     )
 
 
@@ -191,63 +192,8 @@ def _all(found: AttackCells, budget: Budget) -> Block:
     return Fold(title="Every attack", blocks=(table,))
 
 
-def _nearby(
-    by_name: dict[tuple[str, str], AttackCell], budget: Budget, held: Held
-) -> tuple[Block, ...]:
-    """Carlini and Wagner's perturbations beside the baselines'."""
-    names = [b.name for b in held.baselines if ("model", "CW kappa 1 d 0") in by_name]
-    rows = []
-    for attack in (a for a in budget.attacks if a.kind == TARGETED):
-        ours = by_name["model", attack.name]
-        theirs = [by_name.get((name, attack.name)) for name in names]
-        rows.append(
-            (
-                attack.name,
-                share(ours.wrong),
-                number(ours.l2, 3),
-                *(number(one.l2 if one else None, 3) for one in theirs),
-                *(_over(ours, one) for one in theirs),
-                number(ours.auroc),
-                share(ours.evaded),
-            )
-        )
-    table = Table(
-        heads=(
-            "attack",
-            "hits",
-            "mean l2",
-            *(f"mean l2 of {name}" for name in names),
-            *(f"ours over {name}" for name in names),
-            "AUROC of S",
-            "success",
-        ),
-        rows=tuple(rows),
-        caption="Targeted Carlini-Wagner attacks on the seed paper's grid; kappa: margin in nats "
-        "that is asked for, d: weight of the detector in the attacker's loss: of the density, "
-        "through S that of the gate itself. Ours over another's: of images that both were hit on, "
-        "with the same targets. The paper's (Fig. 7, ImageNet) needs about twice ResNet-50's "
-        "perturbation at d = 0.",
-    )
-    return (Heading(text="Attacks: how far images must be moved", level=2), table)
-
-
 def _effort(attack: Attack) -> str:
     return f"{attack.steps:,}" + (f" x {attack.restarts}" if attack.restarts > 1 else "")
-
-
-def _over(ours: AttackCell, theirs: AttackCell | None) -> str:
-    """Mean l2 of images that both attacks moved, ours over theirs."""
-    if theirs is None:
-        return DASH
-    pairs = [
-        (a, b)
-        for a, b in zip(ours.moved, theirs.moved, strict=True)
-        if a is not None and b is not None
-    ]
-    if not pairs:
-        return DASH
-    a, b = np.mean(pairs, axis=0)
-    return f"{a / b:.2f}x"
 
 
 def _between(rate: Rate | None) -> str:
