@@ -23,7 +23,7 @@ from train.attacks.attacked import AttackedBaseline
 from train.attacks.ball import Ball, Norm
 from train.attacks.carlini_wagner import Settings, carlini_wagner, looks_anyhow
 from train.attacks.pgd import Steps, pgd
-from train.attacks.served import distances, rounded
+from train.attacks.served import distances, pixels, rounded
 from train.baselines import load_baseline
 from train.data import open_data
 from train.evaluation.attack_cells import RATE, STEPS, others
@@ -95,7 +95,7 @@ class Scene:
     def predicted(self, moved: Tensor) -> Tensor:
         """Classes of images as they are sent, (B,)."""
         with torch.no_grad():
-            return self.attacked.look(torch.from_numpy(rounded(moved)).float() / 255)[0].argmax(1)
+            return self.attacked.look(pixels(rounded(moved)))[0].argmax(1)
 
     def compared(
         self, attack: str, ours: Tensor, theirs: Tensor, hits: tuple[Tensor, Tensor]
@@ -166,9 +166,7 @@ def main() -> None:
     attacked = AttackedBaseline(loaded.classifier.requires_grad_(False))
     images = load_images(open_data(given.test), loaded.spec, loaded.class_labels, watch)
     images = images.take(np.arange(min(given.images, len(images))))
-    scene = Scene(
-        attacked, torch.from_numpy(images.pixels).float() / 255, torch.from_numpy(images.labels)
-    )
+    scene = Scene(attacked, pixels(images.pixels), torch.from_numpy(images.labels))
     right = scene.predicted(scene.x) == scene.y
     scene = Scene(attacked, scene.x[right], scene.y[right])
     facts = setting(quick=False, seed=SEED) | {"baseline": given.baseline.name, "steps": COUNT}

@@ -16,6 +16,7 @@ from calibration.conformal import pac_rank
 from model.image import UInt8Array
 from service.bundle import Bundle
 from train.attacks.gate import SmoothGate
+from train.attacks.served import pixels
 from train.progress import Progress
 
 #: Images that are looked at together.
@@ -100,8 +101,3 @@ def seen(gate: Gate, images: UInt8Array, label: str) -> list[Seen]:
             parts.append(gate(pixels(images[start : start + BATCH])))
             progress.advance(len(parts[-1].score))
     return parts
-
-
-def pixels(images: UInt8Array) -> Tensor:
-    """In [0, 1]."""
-    return torch.from_numpy(images).float() / 255

@@ -16,8 +16,9 @@ from model.classifier import GenerativeClassifier
 from model.image import UInt8Array
 from service.bundle import Bundle
 from service.cli.source import open_source
-from tests.bench.lever import BATCH, Lever, Seen, lever_of, pixels, scores_of
+from tests.bench.lever import BATCH, Lever, Seen, lever_of, scores_of
 from train.attacks.gate import SmoothGate
+from train.attacks.served import pixels
 from train.data import ImageRows
 from train.images import Images
 from train.outliers import COPIES, outlier_images, storage_of

@@ -29,12 +29,12 @@ from calibration.rows import is_in
 from model.image import UInt8Array
 from service.bundle import Bundle
 from service.catalog import find_bundle
-from tests.bench.lever import SEED, Lever, as_it_is, pixels, seen, smoothed
+from tests.bench.lever import SEED, Lever, as_it_is, seen, smoothed
 from tests.bench.lever_ensemble import ensembled
 from tests.bench.record import Record, setting
 from train.attacks.ball import Ball
 from train.attacks.pgd import Steps, selective_pgd
-from train.attacks.served import rounded
+from train.attacks.served import pixels, rounded
 from train.data import open_data
 from train.evaluation.attack_cells import STEPS
 from train.images import Images, load_images

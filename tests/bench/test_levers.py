@@ -8,9 +8,10 @@ import torch
 
 from model.image import UInt8Array
 from service.bundle import Bundle
-from tests.bench.lever import DRAWS, as_it_is, limit_of, pixels, seen, smoothed
+from tests.bench.lever import DRAWS, as_it_is, limit_of, seen, smoothed
 from tests.bench.lever_ensemble import Ensemble
 from train.attacks.gate import SmoothGate
+from train.attacks.served import pixels
 from train.data import open_data
 from train.images import load_images
 from train.progress import watch

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from calibration.arrays import BoolArray, FloatArray, IntArray
@@ -71,7 +72,12 @@ def distances(images: UInt8Array, clean: UInt8Array) -> tuple[FloatArray, FloatA
     return np.sqrt((change**2).sum(axis=1)), np.abs(change).max(axis=1)
 
 
+def pixels(images: UInt8Array) -> Tensor:
+    """Images as attacks take them, in [0, 1]; ``rounded`` is the way back."""
+    return torch.from_numpy(images).float() / 255
+
+
 def rounded(x: Tensor) -> UInt8Array:
     """Images in [0, 1] as they are sent."""
-    pixels: UInt8Array = (255 * x).round().clamp(0, 255).byte().numpy()
-    return pixels
+    found: UInt8Array = (255 * x).round().clamp(0, 255).byte().numpy()
+    return found

@@ -15,7 +15,7 @@ from train.attacks.apgd import apgd
 from train.attacks.attacked import AttackedBaseline
 from train.attacks.carlini_wagner import carlini_wagner, looks_anyhow
 from train.attacks.pgd import pgd
-from train.attacks.served import distances, rounded
+from train.attacks.served import distances, pixels, rounded
 from train.evaluation.attack_cell import AttackCell
 from train.evaluation.attack_cells import (
     Victims,
@@ -65,7 +65,7 @@ def _classes(baseline: AttackedBaseline, images: UInt8Array) -> IntArray:
     if not len(images):
         return np.zeros(0, dtype=np.int64)
     with torch.no_grad():
-        x = torch.from_numpy(images).float() / 255
+        x = pixels(images)
         return baseline.look(x)[0].argmax(1).numpy()
 
 

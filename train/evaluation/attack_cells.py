@@ -31,7 +31,7 @@ from train.attacks.carlini_wagner import (
 )
 from train.attacks.gate import SmoothGate
 from train.attacks.pgd import Steps, ood_to_id, pgd, selective_pgd
-from train.attacks.served import Outcome, ServedGate, outcome
+from train.attacks.served import Outcome, ServedGate, outcome, pixels
 from train.attacks.square import square
 from train.batch_sizes import images_at_once
 from train.evaluation.attack_cell import AttackCell
@@ -67,7 +67,7 @@ class Victims:
     @property
     def x(self) -> Tensor:
         """Pixels in [0, 1]."""
-        return torch.from_numpy(self.images).float() / 255
+        return pixels(self.images)
 
     def take(self, index: IntArray) -> Victims:
         """Some of them."""
@@ -160,7 +160,7 @@ def _attacked(
     if attack.kind == QUERIES:
         eps = round(attack.eps)
         found = square(target.served, victims.images, victims.labels, eps, attack.steps, seed)
-        return torch.from_numpy(found).float() / 255
+        return pixels(found)
     ball = ball_of(attack)
     if attack.kind == STRANGERS:
         return ood_to_id(gate, x, ball, steps, seed, limit=target.limit)
