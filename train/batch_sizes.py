@@ -19,3 +19,9 @@ def images_at_once(dim: int, most: int) -> int:
     asked for, 32 are left whatever the size.
     """
     return min(most, max(FEWEST_IMAGES, MOST_NUMBERS // dim))
+
+
+def in_parts(count: int, dim: int, most: int) -> list[slice]:
+    """``count`` rows as parts of ``images_at_once``, in order; one part where there is no row."""
+    size = images_at_once(dim, most)
+    return [slice(first, first + size) for first in range(0, max(count, 1), size)]

@@ -155,11 +155,15 @@ def model_of(bundle: Bundle) -> Model:
 
 def _baselines(folders: list[Path], model: Model) -> list[Baseline]:
     from train.data import DataError
+    from train.evaluation.attack_cell import MODEL
 
     found = [_baseline(folder, model) for folder in folders]
     names = [baseline.name for baseline in found]
-    if len(set(names)) < len(names):
-        raise DataError(f"--baseline: found folders {names}, expected each of another name")
+    if len({*names, MODEL}) <= len(names):
+        raise DataError(
+            f"--baseline: found folders {names}, expected each of another name, and none of "
+            f"{MODEL!r}, as reports call the bundle's: rename the folder"
+        )
     return found
 
 

@@ -374,6 +374,10 @@ def test_a_baseline_without_its_rows(
     )
     assert code == 2
     assert "expected each of another name" in err
+    named = Path(shutil.copytree(resnet_dir, tmp_path / "model"))
+    code, _, err = oodgate("evaluate", bundle_dir, *words, "--baseline", named)
+    assert code == 2
+    assert "none of 'model', as reports call the bundle's: rename the folder" in err
 
 
 def test_a_baseline_that_saw_the_strangers(oodgate: Run, without_dir: Path, tmp_path: Path) -> None:

@@ -14,14 +14,15 @@ from PIL import Image
 
 from calibration.detection import rate_of
 from service.bundle import Bundle
-from tests.train.holding import held_digits
+from tests.train.holding import held_digits, untrained
+from train.attacks import served
 from train.attacks.attacked import AttackedBaseline
 from train.attacks.gate import SmoothGate
 from train.attacks.served import Outcome, ServedGate
-from train.baselines import ResNetClassifier, ResNetConfig, ResNetStage
+from train.baselines import ResNetClassifier
 from train.data import DataError, open_data
-from train.evaluation import attack_cells, attack_suite
-from train.evaluation.attack_baselines import attack_baseline
+from train.evaluation import attack_baselines, attack_cells, attack_suite
+from train.evaluation.attack_baselines import attack_baseline, logits_of
 from train.evaluation.attack_cell import AttackCell
 from train.evaluation.attack_cells import (
     Target,
@@ -77,15 +78,7 @@ def held(bundle: Bundle) -> Held:
 
 @pytest.fixture(scope="module")
 def resnet(held: Held) -> Baseline:
-    """Not trained: what it says is beside the point."""
-    config = ResNetConfig(
-        input_shape=(1, 8, 8),
-        n_classes=10,
-        levels=17,
-        stages=(ResNetStage(blocks=1, width=4, stride=2),),
-    )
-    classifier = ResNetClassifier(config).eval()
-    return Baseline(name="net", kind="resnet", classifier=classifier, record=held.model.record)
+    return untrained(held)
 
 
 @pytest.fixture(scope="module")
@@ -289,7 +282,12 @@ def test_images_are_attacked_in_parts(
     victims = chosen(held, TINY.images, 0)
     (targeted,) = (a for a in TINY.attacks if a.kind == TARGETED)
     whole = attack_model(target, victims, targeted, 0)
-    monkeypatch.setattr(attack_cells, "BATCH", 4)
+    logits, decided = target.served.with_logits(victims.images)
+    for module in (attack_cells, attack_baselines, served):
+        monkeypatch.setattr(module, "AT_ONCE", 4)
+    again, in_parts = target.served.with_logits(victims.images)
+    np.testing.assert_allclose(again, logits, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(in_parts.score, decided.score, rtol=1e-4, atol=1e-4)
     assert [len(part) for part in attack_cells.parts_of(victims, np.arange(6))] == [4, 2]
     parts = attack_model(target, victims, targeted, 0)
     assert parts.let_in == whole.let_in
@@ -309,6 +307,29 @@ def test_a_baseline_is_attacked_again_where_it_is_right(held: Held, resnet: Base
     assert once.wrong.count <= often.wrong.count == sum(l2 is not None for l2 in often.moved)
     turned = {i for i, l2 in enumerate(once.moved) if l2 is not None}
     assert turned <= {i for i, l2 in enumerate(often.moved) if l2 is not None}
+
+
+def test_one_that_is_never_right_is_attacked_on_nothing(held: Held, resnet: Baseline) -> None:
+    victims = chosen(held, 10, 0)
+    attacked = AttackedBaseline(resnet.classifier)
+    never = np.flatnonzero(logits_of(attacked, victims.images).argmax(axis=1) != victims.labels)
+    for attack in TINY.attacks:
+        if attack.kind in (PLAIN, TARGETED):
+            found = attack_baseline("net", attacked, victims.take(never), attack, 0)
+            assert (found.images, found.wrong.total, found.l2) == (0, 0, None)
+            assert AttackCell.from_json(json.loads(json.dumps(found.to_json()))) == found
+
+
+def test_baselines_of_names_that_are_alike_share_nothing(held: Held, tmp_path: Path) -> None:
+    """Nor does a name that no file may have."""
+    names = ("a b", "a-b", "ä" * 200, "../x")
+    beside = replace(held, baselines=tuple(untrained(held, name) for name in names))
+    tiny = AttackSuite(budget=replace(TINY, attacks=TINY.attacks[:1]))
+    cells = Cells.open(tmp_path / "cells", tiny.record(beside))
+    sources = [cell["source"] for cell in tiny.measure(beside, cells).data["cells"]]
+    assert sources == ["model", *names]
+    assert [cell["source"] for cell in tiny.measure(beside, cells).data["cells"]] == sources
+    assert len(cells.names()) == len(list(cells.folder.glob("*.json"))) - 1 == len(sources)
 
 
 def test_both_are_aimed_at_the_same_classes(held: Held) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from train.data import DataError
-from train.evaluation.cells import RECORD_FILE, Cells, forget, work_folder
+from train.evaluation.cells import RECORD_FILE, Cells, file_name, forget, work_folder
 
 RECORD = {"bundle": "digits 1", "limit": None, "names": ("a", "b"), "seed": 0}
 
@@ -20,6 +21,15 @@ def test_cells_are_found_again(tmp_path: Path) -> None:
     again = Cells.open(tmp_path / "work" / "suite", RECORD)
     assert again.names() == ["snow-1"]
     assert again.read("snow-1") == {"x": 0.1 + 0.2, "y": [None, "≤"]}
+
+
+def test_names_of_files_are_apart() -> None:
+    words = [("a b", "c"), ("a-b", "c"), ("a", "b-c"), ("é" * 300, "c"), ("é" * 301, "c"), ("/",)]
+    names = {file_name(*one) for one in words}
+    assert len(names) == len(words)
+    for name in names:
+        assert re.fullmatch(r"[A-Za-z0-9.-]{1,80}", name)
+        assert not name.startswith(".")
 
 
 def test_half_a_cell_is_none(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,13 @@ from model.image import UInt8Array
 from service.bundle import Bundle
 from service.cli.explain_attack import paths_of
 from service.predictor import Predictor
-from tests.train.holding import held_digits
+from tests.train.holding import ROWS, held_digits, untrained
+from train.attacks.attacked import AttackedBaseline
 from train.attacks.gate import SmoothGate
 from train.attacks.served import ServedGate
 from train.evaluation import attack_suite
+from train.evaluation.attack_baselines import logits_of, rightly_classified
+from train.evaluation.attack_cell import MODEL
 from train.evaluation.attack_cells import Target, Victims
 from train.evaluation.attack_plan import ADAPTIVE, FOLLOWED, PLAIN, Attack, Budget, budget
 from train.evaluation.attack_run import AttackRun, read_attack_run
@@ -26,14 +30,8 @@ from train.evaluation.document import Picture
 from train.evaluation.markdown import to_markdown
 from train.evaluation.measure import Held
 from train.evaluation.part import Part
-from train.evaluation.trajectories import (
-    IMAGES,
-    POINTS,
-    Trajectory,
-    TrajectoryCell,
-    follow,
-    some,
-)
+from train.evaluation.trajectories import IMAGES, POINTS, follow, follow_baseline, some
+from train.evaluation.trajectory_cell import Trajectory, TrajectoryCell
 
 BLIND = Attack(kind=PLAIN, method="PGD", norm="linf", eps=96, steps=15)
 KNOWING = Attack(kind=ADAPTIVE, method="selective PGD", norm="linf", eps=96, steps=60)
@@ -147,18 +145,101 @@ def test_kept_as_json_whatever_the_numbers() -> None:
         predicted=(1, 2),
         rejected=(False, True),
         margin=(-1.5, float("inf")),
+        confidence=(0.9, 1.0),
         excess=(-0.5, float("inf")),
     )
-    cell = TrajectoryCell(attack="PGD linf 8", trajectories=(one,))
-    text = json.dumps(cell.to_json(), allow_nan=False)
-    assert TrajectoryCell.from_json(json.loads(text)) == cell
-    for broken in ({}, {"attack": "x", "trajectories": [{}]}, {"attack": "x", "trajectories": 1}):
+    cell = TrajectoryCell(source=MODEL, attack="PGD linf 8", trajectories=(one,))
+    ungated = replace(one, rejected=(), excess=())
+    of_net = TrajectoryCell(source="net", attack="PGD linf 8", trajectories=(ungated,))
+    for found in (cell, of_net):
+        text = json.dumps(found.to_json(), allow_nan=False)
+        assert TrajectoryCell.from_json(json.loads(text)) == found
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"label": "1"},
+        {"label": True},
+        {"other": -1},
+        {"predicted": [1, 2.5]},
+        {"predicted": [1]},
+        {"predicted": 1},
+        {"rejected": [0, 1]},
+        {"rejected": []},
+        {"margin": [0.0]},
+        {"margin": ["far", 0.0]},
+        {"margin": [None, 0.0]},
+        {"confidence": [0.5, 1.5]},
+        {"excess": [0.0, 0.0, 0.0]},
+        {"more": 1},
+    ],
+    ids=str,
+)
+def test_ways_of_another_kind_are_refused(change: dict[str, Any]) -> None:
+    fine = {
+        "label": 1,
+        "other": 2,
+        "predicted": [1, 2],
+        "rejected": [False, True],
+        "margin": [-1.5, 2],
+        "confidence": [0.9, 1.0],
+        "excess": [-0.5, "inf"],
+    }
+    kept = {"source": MODEL, "attack": "x", "trajectories": [fine]}
+    assert TrajectoryCell.from_json(kept).trajectories[0].evades is False
+    wrong: list[dict[str, Any]] = [
+        {**kept, "trajectories": [{**fine, **change}]},
+        {**kept, "trajectories": 1},
+        {**kept, "attack": 1},
+        {"source": MODEL, "attack": "x"},
+        {**kept, "source": "net"},
+        {},
+    ]
+    for broken in wrong:
         with pytest.raises(ValueError, match="not a cell of this version"):
             TrajectoryCell.from_json(broken)
 
 
+def test_a_baseline_is_followed_by_how_sure_it_is(held: Held) -> None:
+    net, victims = AttackedBaseline(untrained(held).classifier), chosen(held, ROWS, 0)
+    right = victims.take(rightly_classified(net, victims))
+    cell, run = follow_baseline("net", net, right, BLIND, 0)
+    images = images_of(run)
+    assert len(images) == len(right.images) > 0
+    np.testing.assert_array_equal(images[:, 0], right.images)
+    assert 0 < np.abs(images.astype(int) - right.images[:, None]).max() <= BLIND.eps
+    for one, steps, label in zip(cell.trajectories, images, right.labels, strict=True):
+        logits = logits_of(net, steps)
+        assert one.label == label == one.predicted[0] != one.other
+        assert one.predicted == tuple(logits.argmax(axis=1))
+        assert one.margin == tuple(logits[:, one.other] - logits[:, label])
+        sums = np.exp(logits - logits.max(axis=1, keepdims=True)).sum(axis=1)
+        np.testing.assert_allclose(one.confidence, 1 / sums)
+        assert (one.rejected, one.excess) == ((), ())
+        assert one.evades == (one.predicted[-1] != label) == (one.margin[-1] > 0)
+    assert any(one.evades for one in cell.trajectories)
+
+
 def measured(held: Held, folder: Path) -> Part:
     return SUITE.measure(held, Cells.open(folder, SUITE.record(held)))
+
+
+def test_a_report_has_the_ways_of_baselines(held: Held, tmp_path: Path) -> None:
+    """Of the attack that needs no gate; beside each other whatever they are called."""
+    names = ("a b", "a-b")
+    beside = replace(held, baselines=tuple(untrained(held, name) for name in names))
+    part = measured(beside, tmp_path / "cells")
+    cells = [TrajectoryCell.from_json(cell) for cell in part.data["followed"]]
+    assert [(cell.source, cell.attack) for cell in cells] == [
+        (MODEL, FOLLOWED[0]),
+        *((name, FOLLOWED[0]) for name in names),
+        (MODEL, FOLLOWED[1]),
+    ]
+    assert sum(name.endswith(".npz") for name in part.files) == len(cells)
+    text = to_markdown(part.blocks)
+    for name in names:
+        assert f"{FOLLOWED[0]} on {name}: " in text
 
 
 def test_a_report_goes_on_with_what_was_followed(
@@ -178,7 +259,7 @@ def test_a_report_goes_on_with_what_was_followed(
     assert followed == []
     assert again.files == part.files
     assert json.dumps(again.data) == json.dumps(part.data)
-    (tmp_path / "cells" / "way-PGD-linf-8.npz").unlink()
+    next((tmp_path / "cells").glob("way-model-PGD-linf-8-*.npz")).unlink()
     assert measured(held, tmp_path / "cells").files == part.files
     assert followed == ["PGD linf 8"]
 

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from calibration.arrays import BoolArray, IntArray
+from calibration.arrays import BoolArray, FloatArray, IntArray
 from calibration.detection import share_of
 from model.image import UInt8Array
 from train.attacks.apgd import apgd
 from train.attacks.attacked import AttackedBaseline
 from train.attacks.carlini_wagner import carlini_wagner, looks_anyhow
 from train.attacks.pgd import pgd
-from train.attacks.served import distances, pixels, rounded
+from train.attacks.served import AT_ONCE, distances, pixels, rounded
+from train.batch_sizes import in_parts
 from train.evaluation.attack_cell import AttackCell
 from train.evaluation.attack_cells import (
     Victims,
@@ -34,16 +36,15 @@ def attack_baseline(
     """A baseline under a plain or a targeted attack, on those images that it classifies rightly;
     it has no gate to be looked past."""
     began = time.perf_counter()
-    predicted = _classes(baseline, victims.images)
-    attacked = np.flatnonzero(predicted == victims.labels)
+    attacked = rightly_classified(baseline, victims)
     images, left = victims.images.copy(), attacked
     for restart in range(attack.restarts):
+        if not len(left):
+            break
         for part in parts_of(victims, left):
             moved = _attacked(baseline, victims.take(part), attack, seed + restart)
             images[part] = rounded(moved)
-        left = left[_classes(baseline, images[left]) == victims.labels[left]]
-        if not len(left):
-            break
+        left = left[rightly_classified(baseline, replace(victims, images=images).take(left))]
     wrong: BoolArray = np.zeros(len(images), dtype=np.bool_)
     wrong[attacked] = ~np.isin(attacked, left)
     l2, _ = distances(images, victims.images)
@@ -61,12 +62,18 @@ def attack_baseline(
     )
 
 
-def _classes(baseline: AttackedBaseline, images: UInt8Array) -> IntArray:
-    if not len(images):
-        return np.zeros(0, dtype=np.int64)
+def rightly_classified(baseline: AttackedBaseline, victims: Victims) -> IntArray:
+    """Which of the victims are worth an attack, (n,)."""
+    return np.flatnonzero(logits_of(baseline, victims.images).argmax(axis=1) == victims.labels)
+
+
+def logits_of(baseline: AttackedBaseline, images: UInt8Array) -> FloatArray:
+    """What it says of 8-bit images (B, C, H, W): (B, K)."""
+    parts = in_parts(len(images), int(np.prod(images.shape[1:])), AT_ONCE)
     with torch.no_grad():
-        x = pixels(images)
-        return baseline.look(x)[0].argmax(1).numpy()
+        found = [baseline.look(pixels(images[part]))[0] for part in parts]
+    logits: FloatArray = torch.cat(found).double().numpy()
+    return logits
 
 
 def _attacked(baseline: AttackedBaseline, victims: Victims, attack: Attack, seed: int) -> Tensor:

@@ -8,6 +8,9 @@ from typing import Any
 
 from calibration.detection import Rate
 
+#: The source of what is measured of the model under evaluation; a baseline's is its name.
+MODEL = "model"
+
 _RATES = ("wrong", "detected", "evaded")
 
 

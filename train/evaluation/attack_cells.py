@@ -31,10 +31,10 @@ from train.attacks.carlini_wagner import (
 )
 from train.attacks.gate import SmoothGate
 from train.attacks.pgd import Steps, ood_to_id, pgd, selective_pgd
-from train.attacks.served import Outcome, ServedGate, outcome, pixels
+from train.attacks.served import AT_ONCE, Outcome, ServedGate, outcome, pixels
 from train.attacks.square import square
-from train.batch_sizes import images_at_once
-from train.evaluation.attack_cell import AttackCell
+from train.batch_sizes import in_parts
+from train.evaluation.attack_cell import MODEL, AttackCell
 from train.evaluation.attack_plan import (
     ADAPTIVE,
     LEVEL,
@@ -50,8 +50,8 @@ from train.evaluation.attack_plan import (
 STEPS = (0.25, 1 / 16)
 #: Of Carlini and Wagner's first steps, pixels in [0, 1].
 RATE = 0.02
-#: Images that are attacked together at most, and what the starts of such batches are apart.
-BATCH, SEEDS_APART = 500, 1000
+#: What the starts of images that are attacked together and those of the next are apart.
+SEEDS_APART = 1000
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -111,7 +111,7 @@ def attack_model(target: Target, victims: Victims, attack: Attack, seed: int) ->
     evaded: BoolArray = ~best.rejected if strange else wrong & ~best.rejected
     hits = evaded if strange else wrong
     return AttackCell(
-        source="model",
+        source=MODEL,
         attack=attack.name,
         images=len(victims.images),
         wrong=share_of(wrong),
@@ -140,9 +140,7 @@ def moved_of(l2: FloatArray, hits: BoolArray) -> tuple[float | None, ...]:
 def parts_of(victims: Victims, which: IntArray) -> list[IntArray]:
     """Of the victims ``which``, those that memory holds the gradients of together."""
     dim = int(np.prod(victims.images.shape[1:]))
-    return np.array_split(
-        which, range(images_at_once(dim, BATCH), len(which), images_at_once(dim, BATCH))
-    )
+    return [which[part] for part in in_parts(len(which), dim, AT_ONCE)]
 
 
 def _attacked(

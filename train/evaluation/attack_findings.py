@@ -10,7 +10,7 @@ import numpy as np
 
 from calibration.arrays import BoolArray
 from calibration.detection import Rate, share_of
-from train.evaluation.attack_cell import AttackCell
+from train.evaluation.attack_cell import MODEL, AttackCell
 from train.evaluation.attack_plan import ADAPTIVE, PLAIN, QUERIES, Budget
 from train.evaluation.findings import percent
 from train.evaluation.tables import DASH
@@ -34,7 +34,7 @@ def in_short(by_name: dict[tuple[str, str], AttackCell], budget: Budget) -> tupl
     """Plain attacks beside all, in two balls."""
     said = []
     for eps in (2.0, 8.0):
-        plain = by_name.get(("model", f"PGD linf {eps:g}"))
+        plain = by_name.get((MODEL, f"PGD linf {eps:g}"))
         together = within(by_name, budget, "linf", eps)
         if plain and together:
             said.append(
@@ -50,7 +50,7 @@ def within(
     """Of the images, those that any attack within a ball let in as another class: an attack of a
     larger ball may fail where one of a smaller has found its way."""
     found = [
-        by_name["model", a.name].let_in
+        by_name[MODEL, a.name].let_in
         for a in budget.attacks
         if a.kind in (PLAIN, ADAPTIVE, QUERIES) and a.norm == norm and a.eps <= eps
     ]
@@ -78,7 +78,7 @@ def _led_nowhere(by_name: dict[tuple[str, str], AttackCell], budget: Budget) -> 
     attacks = [a for a in budget.attacks if (a.kind, a.norm) == (ADAPTIVE, "linf")]
     for method in dict.fromkeys(a.method for a in attacks if not a.from_another):
         own = sorted((a for a in attacks if a.method == method), key=lambda a: a.eps)
-        found = [(a.eps, evaded(by_name["model", a.name])) for a in own]
+        found = [(a.eps, evaded(by_name[MODEL, a.name])) for a in own]
         for (small, before), (large, after) in pairwise(found):
             if after < before - FALL:
                 yield (
@@ -86,7 +86,7 @@ def _led_nowhere(by_name: dict[tuple[str, str], AttackCell], budget: Budget) -> 
                     f"{percent(after)} at {large:g}/255: read both as lower bounds."
                 )
     largest = max((a for a in attacks if not a.from_another), key=lambda a: a.eps, default=None)
-    reached = evaded(by_name["model", largest.name]) if largest else 1.0
+    reached = evaded(by_name[MODEL, largest.name]) if largest else 1.0
     if largest and reached < NEARLY_ALL:
         yield (
             f"{largest.method} from random places succeeds on {percent(reached)} only at "

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from train.evaluation.attack_cell import AttackCell
+from train.evaluation.attack_cell import MODEL, AttackCell
 from train.evaluation.attack_findings import share
 from train.evaluation.attack_plan import DETECTIONS, KAPPAS, TARGETED, THROUGH_S, Attack, Budget
 from train.evaluation.document import Block, Heading, Picture, Table
@@ -22,9 +22,6 @@ FILE = "attacks_nearby.svg"
 
 #: Of kappa and of d, in their order.
 COLOURS, MARKERS = (BLUE, ORANGE, GREEN), ("o", "s", "D")
-
-#: The source of the model's own cells.
-MODEL = "model"
 
 
 def nearby_blocks(found: Sequence[AttackCell], budget: Budget) -> tuple[Block, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from calibration.detection import Rate
-from train.evaluation.attack_cell import AttackCell
+from train.evaluation.attack_cell import MODEL, AttackCell
 from train.evaluation.attack_findings import CHECKED, bad_news, evaded, in_short, share, within
 from train.evaluation.attack_nearby import nearby_blocks, nearby_files
 from train.evaluation.attack_plan import (
@@ -79,30 +79,7 @@ def _blocks(
 
 def _pairs(by_name: dict[tuple[str, str], AttackCell], budget: Budget) -> Table:
     """Plain attacks beside adaptive ones in the same ball."""
-    rows = []
-    for plain in (a for a in budget.attacks if a.kind == PLAIN):
-        blind = by_name["model", plain.name]
-        adaptive = [
-            by_name["model", a.name]
-            for a in budget.attacks
-            if a.kind == ADAPTIVE and (a.norm, a.eps) == (plain.norm, plain.eps)
-        ]
-        best = max(adaptive, key=evaded, default=None)
-        together = within(by_name, budget, plain.norm, plain.eps)
-        rows.append(
-            (
-                plain.name,
-                share(blind.wrong),
-                share(blind.detected),
-                share(blind.evaded),
-                *(
-                    (best.attack, share(best.detected), share(best.evaded))
-                    if best
-                    else (DASH, DASH, DASH)
-                ),
-                share(together),
-            )
-        )
+    plain = [a for a in budget.attacks if a.kind == PLAIN]
     return Table(
         heads=(
             "plain attack",
@@ -114,11 +91,27 @@ def _pairs(by_name: dict[tuple[str, str], AttackCell], budget: Budget) -> Table:
             "success",
             "any attack within the ball: success",
         ),
-        rows=tuple(rows),
+        rows=tuple(_pair(by_name, budget, attack) for attack in plain),
         caption="linf in 8-bit levels of 255, l2 in pixels of [0, 1]. Detected: of the "
         "misclassified, rejected. The adaptive attack with the most success is shown, then the "
         "images that any attack in this ball or a smaller one got past the gate.",
     )
+
+
+def _pair(
+    by_name: dict[tuple[str, str], AttackCell], budget: Budget, plain: Attack
+) -> tuple[str, ...]:
+    blind = by_name[MODEL, plain.name]
+    adaptive = [
+        by_name[MODEL, a.name]
+        for a in budget.attacks
+        if a.kind == ADAPTIVE and (a.norm, a.eps) == (plain.norm, plain.eps)
+    ]
+    best = max(adaptive, key=evaded, default=None)
+    knowing = (best.attack, share(best.detected), share(best.evaded)) if best else (DASH,) * 3
+    together = share(within(by_name, budget, plain.norm, plain.eps))
+    of_plain = (share(blind.wrong), share(blind.detected), share(blind.evaded))
+    return (plain.name, *of_plain, *knowing, together)
 
 
 def _growing(by_name: dict[tuple[str, str], AttackCell], budget: Budget) -> Table:
@@ -142,7 +135,7 @@ def _strangers(by_name: dict[tuple[str, str], AttackCell], budget: Budget) -> tu
     balls = dict.fromkeys(a.eps for a in attacks)
     rows = []
     for name in dict.fromkeys(a.of for a in attacks):
-        cells = [by_name.get(("model", a.name)) for a in attacks if a.of == name]
+        cells = [by_name.get((MODEL, a.name)) for a in attacks if a.of == name]
         count = str(cells[0].images) if cells[0] else "none is rejected"
         rows.append((name, count, *(share(cell.evaded) if cell else DASH for cell in cells)))
     table = Table(
@@ -157,21 +150,6 @@ def _strangers(by_name: dict[tuple[str, str], AttackCell], budget: Budget) -> tu
 
 def _all(found: AttackCells, budget: Budget) -> Block:
     attacks = {attack.name: attack for attack in budget.attacks}
-    rows = tuple(
-        (
-            f"{cell.source}: {cell.attack}",
-            attacks[cell.attack].kind,
-            f"{cell.images}",
-            _effort(attacks[cell.attack]),
-            _between(cell.wrong) if attacks[cell.attack].kind != STRANGERS else DASH,
-            _between(cell.detected),
-            _between(cell.evaded),
-            number(cell.auroc),
-            number(cell.l2, 2),
-            f"{cell.seconds:.0f}",
-        )
-        for cell in found
-    )
     table = Table(
         heads=(
             "attack",
@@ -185,11 +163,26 @@ def _all(found: AttackCells, budget: Budget) -> Block:
             "mean l2",
             "seconds",
         ),
-        rows=rows,
+        rows=tuple(_row(cell, attacks[cell.attack]) for cell in found),
         caption="95% intervals (Clopper-Pearson). Of strangers to be let in, success is being let "
         "in. Mean l2 of those that were misclassified (strangers: let in). A baseline has no gate.",
     )
     return Fold(title="Every attack", blocks=(table,))
+
+
+def _row(cell: AttackCell, attack: Attack) -> tuple[str, ...]:
+    return (
+        f"{cell.source}: {cell.attack}",
+        attack.kind,
+        f"{cell.images}",
+        _effort(attack),
+        _between(cell.wrong) if attack.kind != STRANGERS else DASH,
+        _between(cell.detected),
+        _between(cell.evaded),
+        number(cell.auroc),
+        number(cell.l2, 2),
+        f"{cell.seconds:.0f}",
+    )
 
 
 def _effort(attack: Attack) -> str:

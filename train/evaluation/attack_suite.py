@@ -7,10 +7,10 @@ that it classifies rightly, by what needs no gate.
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -24,23 +24,25 @@ from train.attacks.losses import gradient
 from train.attacks.served import ServedGate
 from train.data import DataError
 from train.evaluation import attack_baselines, attack_cells
-from train.evaluation.attack_baselines import attack_baseline
-from train.evaluation.attack_cell import AttackCell
+from train.evaluation.attack_baselines import attack_baseline, rightly_classified
+from train.evaluation.attack_cell import MODEL, AttackCell
 from train.evaluation.attack_cells import (
     Target,
     Victims,
     attack_model,
     others,
+    parts_of,
 )
 from train.evaluation.attack_plan import PLAIN, TARGETED, Attack, Budget
-from train.evaluation.attack_run import read_attack_run, write_attack_run
+from train.evaluation.attack_run import AttackRun, read_attack_run, write_attack_run
 from train.evaluation.attack_story import part_of
-from train.evaluation.cells import Cells, sum_of_sources
+from train.evaluation.cells import Cells, file_name, sum_of_sources
 from train.evaluation.judging import GATE
 from train.evaluation.measure import Held, unseen_strangers
 from train.evaluation.part import Part
 from train.evaluation.sets import StrangeRows, with_bases_checked
-from train.evaluation.trajectories import IMAGES, POINTS, TrajectoryCell, follow, some
+from train.evaluation.trajectories import IMAGES, POINTS, follow, follow_baseline, some
+from train.evaluation.trajectory_cell import TrajectoryCell
 from train.evaluation.trajectory_story import Followed
 from train.images import UNLABELLED
 from train.progress import Progress, say
@@ -53,6 +55,8 @@ NOISE = "noise"
 
 #: Who is attacked, how, and the doing of it.
 Work = tuple[str, Attack, Callable[[], AttackCell]]
+#: The same of an attack that is followed.
+WayWork = tuple[str, Attack, Callable[[], tuple[TrajectoryCell, AttackRun]]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,15 +102,10 @@ class AttackSuite:
     def _all(self, held: Held, cells: Cells) -> Iterator[AttackCell]:
         plan = list(self._plan(held))
         passes = sum(attack.passes for _, attack, _ in plan)
-        minutes = passes * _pass_seconds(held, chosen(held, self.budget.images, self.seed)) / 60
-        say(
-            f"attacks: {len(plan)} on up to {self.budget.images} images, "
-            f"{passes * self.budget.images:,} passes of an image in all, about {minutes:.0f} "
-            "minutes if none of them is there already"
-        )
+        self._announce(held, len(plan), passes)
         with Progress(self.name, passes * self.budget.images, unit="passes") as progress:
             for source, attack, work in plan:
-                file = _file(source, attack)
+                file = file_name(source, attack.name)
                 cell = cells.parsed(file, AttackCell.from_json)
                 if cell is None:
                     cell = work()
@@ -114,19 +113,39 @@ class AttackSuite:
                 progress.advance(attack.passes * self.budget.images, last=f"{source} {attack.name}")
                 yield cell
 
+    def _announce(self, held: Held, count: int, passes: int) -> None:
+        victims = chosen(held, self.budget.images, self.seed)
+        minutes = passes * _pass_seconds(_target(held), victims) / 60
+        say(
+            f"attacks: {count} on up to {self.budget.images} images, "
+            f"{passes * self.budget.images:,} passes of an image in all, about {minutes:.0f} "
+            "minutes if none of them is there already"
+        )
+
     def _followed(self, held: Held, cells: Cells) -> Iterator[Followed]:
-        target, victims = _target(held), some(chosen(held, self.budget.images, self.seed))
-        for attack in self.budget.followed:
-            file = _file("way", attack)
+        for source, attack, work in self._ways(held):
+            file = file_name("way", source, attack.name)
             run = cells.folder / f"{file}.npz"
             cell = cells.parsed(file, TrajectoryCell.from_json)
             if cell is None or not run.is_file():
-                say(f"attacks: following {attack.name} on {len(victims.images)} images")
-                cell, images = follow(target, victims, attack, self.seed)
+                say(f"attacks: following {attack.name} on {IMAGES} images, {source}")
+                cell, images = work()
                 write_attack_run(run, images)
                 cells.write(file, cell.to_json())  # last: where it is, the run is whole
             read_attack_run(run)  # a damaged one is no part of a report
             yield Followed(cell=cell, run=run.read_bytes())
+
+    def _ways(self, held: Held) -> Iterator[WayWork]:
+        """The model's, and of baselines that of the attack that needs no gate."""
+        target, victims = _target(held), chosen(held, self.budget.images, self.seed)
+        for attack in self.budget.followed:
+            yield MODEL, attack, partial(follow, target, some(victims), attack, self.seed)
+            for baseline in held.baselines if attack.kind == PLAIN else ():
+                attacked = AttackedBaseline(baseline.classifier.requires_grad_(False))
+                right = victims.take(rightly_classified(attacked, victims))
+                if len(right.images):
+                    way = (baseline.name, attacked, some(right), attack, self.seed)
+                    yield baseline.name, attack, partial(follow_baseline, *way)
 
     def _plan(self, held: Held) -> Iterator[Work]:
         target = _target(held)
@@ -138,20 +157,14 @@ class AttackSuite:
             )
         for attack in self._spread.attacks:
             if len(whom[attack.of].images):
-                yield "model", attack, _model_work(target, whom[attack.of], attack, self.seed)
+                victims = whom[attack.of]
+                yield MODEL, attack, partial(attack_model, target, victims, attack, self.seed)
         for baseline in held.baselines:
             attacked = AttackedBaseline(baseline.classifier.requires_grad_(False))
             for attack in self.budget.attacks:
                 if attack.kind == PLAIN or (attack.kind == TARGETED and not attack.detection):
-                    yield (
-                        baseline.name,
-                        attack,
-                        _baseline_work(baseline.name, attacked, victims, attack, self.seed),
-                    )
-
-
-def _file(what: str, attack: Attack) -> str:
-    return re.sub(r"[^\w.-]+", "-", f"{what} {attack.name}")
+                    work = (baseline.name, attacked, whom[""], attack, self.seed)
+                    yield baseline.name, attack, partial(attack_baseline, *work)
 
 
 def _target(held: Held) -> Target:
@@ -192,14 +205,16 @@ def rejected_strangers(
     return Victims(images=images, labels=labels, aims=labels, score=score)
 
 
-def _pass_seconds(held: Held, victims: Victims) -> float:
-    """Of all victims at once, forward through the gate and back; the second time."""
-    gate, x = SmoothGate(held.model.checkpoint.classifier, held.model.calibration), victims.x
+def _pass_seconds(target: Target, victims: Victims) -> float:
+    """Of all victims, forward through the gate and back, by what the first part of them takes the
+    second time."""
+    part = parts_of(victims, np.arange(len(victims.images)))[0]
+    x = victims.take(part).x
     for _ in range(2):
         began = time.perf_counter()
         at = x.clone().requires_grad_()
-        gradient(gate(at).score, at)
-    return time.perf_counter() - began
+        gradient(target.gate(at).score, at)
+    return (time.perf_counter() - began) * len(victims.images) / len(part)
 
 
 def _victims(held: Held, index: IntArray, seed: int) -> Victims:
@@ -210,18 +225,6 @@ def _victims(held: Held, index: IntArray, seed: int) -> Victims:
         aims=others(labels, classes, seed) if classes > 1 else labels,
         score=held.known.judged.scores[GATE][index],
     )
-
-
-def _model_work(
-    target: Target, victims: Victims, attack: Attack, seed: int
-) -> Callable[[], AttackCell]:
-    return lambda: attack_model(target, victims, attack, seed)
-
-
-def _baseline_work(
-    name: str, attacked: AttackedBaseline, victims: Victims, attack: Attack, seed: int
-) -> Callable[[], AttackCell]:
-    return lambda: attack_baseline(name, attacked, victims, attack, seed)
 
 
 def _code_sum() -> str:

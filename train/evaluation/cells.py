@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -82,6 +83,12 @@ class Cells:
         return found
 
 
+def file_name(*words: str) -> str:
+    """Of what the words say together, and of nothing else, whatever is in them."""
+    text = " ".join(words)
+    return f"{re.sub(r'[^a-zA-Z0-9.]+', '-', text)[:60]}-{_sum(text.encode())[:8]}"
+
+
 def work_folder(out: Path) -> Path:
     """Where cells of the report ``out`` lie."""
     out = out.absolute()
@@ -126,4 +133,8 @@ def _short(value: Any, most: int = 60) -> str:
 
 def sum_of_sources(files: Iterable[Path]) -> str:
     """The SHA-256, shortened, of files whose code the cells follow from."""
-    return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()[:16]
+    return _sum(b"\0".join(file.read_bytes() for file in files))
+
+
+def _sum(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]

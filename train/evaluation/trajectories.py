@@ -1,77 +1,33 @@
 """Attacked images on their way: from the original to what is sent, as the served gate judges each.
 
 Fig. 6 of Mackowiak et al., CVPR 2021, with the gate in the place of its latent plane: how far the
-other class is ahead, against how far the score is from rejection. An attack on few images, from
-starts of its own, is followed; ``train.evaluation.attack_cells`` counts what the same attack comes
-to. Drawn in ``train.evaluation.trajectory_story``.
+other class is ahead, against how far the score is from rejection; of a baseline, which has no gate,
+against how sure it is. An attack on few images, from starts of its own, is followed;
+``train.evaluation.attack_cells`` counts what the same attack comes to. Drawn in
+``train.evaluation.trajectory_story``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
-
 import numpy as np
 import torch
+from scipy.special import softmax
 from torch import Tensor
 
 from calibration.arrays import FloatArray, IntArray
-from calibration.plain_json import plain
 from model.image import UInt8Array
+from train.attacks.attacked import AttackedBaseline
 from train.attacks.pgd import Watch, pgd, selective_pgd
 from train.attacks.served import ServedGate, rounded
+from train.evaluation.attack_baselines import logits_of
+from train.evaluation.attack_cell import MODEL
 from train.evaluation.attack_cells import Target, Victims, ball_of, steps_of
 from train.evaluation.attack_plan import ADAPTIVE, Attack
 from train.evaluation.attack_run import UNTARGETED, AttackRun
+from train.evaluation.trajectory_cell import Trajectory, TrajectoryCell
 
 #: Images that are followed, and points of the way of each: both ends, and steps between.
 IMAGES, POINTS = 6, 12
-
-
-@dataclass(frozen=True, kw_only=True)
-class Trajectory:
-    """One image under one attack, P points: the original first, what the attack ends in last.
-
-    ``label``: the true class, ``other``: the class ended in, where that is the true one the next
-    best. ``predicted`` (P,) and ``rejected`` (P,) as served; ``margin`` (P,): logit of ``other``
-    less that of ``label``, nats; ``excess`` (P,): S less the place from which on an image of the
-    predicted class is rejected, so rejected where above 0.
-    """
-
-    label: int
-    other: int
-    predicted: tuple[int, ...]
-    rejected: tuple[bool, ...]
-    margin: tuple[float, ...]
-    excess: tuple[float, ...]
-
-    @property
-    def evades(self) -> bool:
-        """Whether it ends as another class, and let in."""
-        return self.predicted[-1] != self.label and not self.rejected[-1]
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrajectoryCell:
-    """All that are followed of one attack, by name."""
-
-    attack: str
-    trajectories: tuple[Trajectory, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data, which ``from_json`` takes."""
-        found: dict[str, Any] = plain(asdict(self))
-        return found
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> TrajectoryCell:
-        """The inverse; raises ``ValueError`` for anything else."""
-        try:
-            found = tuple(_parsed(one) for one in content["trajectories"])
-            return cls(attack=content["attack"], trajectories=found)
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"not a cell of this version: {error!r}") from error
 
 
 def some(victims: Victims) -> Victims:
@@ -90,19 +46,32 @@ def follow(
     that it has met, which need not be its last.
     """
     seen = _Points(attack.steps)
-    end = _moved(target, victims, attack, seed, seen)
-    images = np.stack([victims.images, *seen.images, rounded(end)], axis=1)
+    images = seen.ways(victims, _moved(target, victims, attack, seed, seen))
     limit = target.limit.numpy()
     found = tuple(
-        _trajectory(target.served, limit, steps, int(label))
+        _judged(target.served, limit, steps, int(label))
         for steps, label in zip(images, victims.labels, strict=True)
     )
-    run = AttackRun(
-        images=images.astype(np.float32) / np.float32(255),
-        labels=victims.labels,
-        targets=np.full(len(images), UNTARGETED, dtype=np.int64),
+    cell = TrajectoryCell(source=MODEL, attack=attack.name, trajectories=found)
+    return cell, _run(images, victims.labels)
+
+
+def follow_baseline(
+    name: str, baseline: AttackedBaseline, victims: Victims, attack: Attack, seed: int
+) -> tuple[TrajectoryCell, AttackRun]:
+    """The same of a baseline under PGD; ``confidence`` is the softmax of its logits."""
+    seen, labels = _Points(attack.steps), torch.from_numpy(victims.labels)
+    ball, steps = ball_of(attack), steps_of(attack)
+    end = pgd(baseline, victims.x, labels, ball, steps, seed, watch=seen)
+    images = seen.ways(victims, end)
+    found = tuple(
+        _way(logits, softmax(logits, axis=1), logits.argmax(axis=1), int(label))
+        for logits, label in zip(
+            (logits_of(baseline, one) for one in images), victims.labels, strict=True
+        )
     )
-    return TrajectoryCell(attack=attack.name, trajectories=found), run
+    cell = TrajectoryCell(source=name, attack=attack.name, trajectories=found)
+    return cell, _run(images, victims.labels)
 
 
 class _Points:
@@ -111,12 +80,17 @@ class _Points:
     def __init__(self, steps: int) -> None:
         self._wanted = {round(step) for step in np.linspace(0, steps, POINTS - 1)[:-1].tolist()}
         self._told = 0
-        self.images: list[UInt8Array] = []
+        self._images: list[UInt8Array] = []
 
     def __call__(self, at: Tensor) -> None:
         if self._told in self._wanted:
-            self.images.append(rounded(at))
+            self._images.append(rounded(at))
         self._told += 1
+
+    def ways(self, victims: Victims, end: Tensor) -> UInt8Array:
+        """Images (N, P, C, H, W): the originals, what was kept, and the ``end``."""
+        found: UInt8Array = np.stack([victims.images, *self._images, rounded(end)], axis=1)
+        return found
 
 
 def _moved(target: Target, victims: Victims, attack: Attack, seed: int, watch: Watch) -> Tensor:
@@ -127,19 +101,38 @@ def _moved(target: Target, victims: Victims, attack: Attack, seed: int, watch: W
     return pgd(gate, x, labels, ball, steps, seed, watch=watch)
 
 
-def _trajectory(
-    served: ServedGate, limit: FloatArray, images: UInt8Array, label: int
-) -> Trajectory:
+def _judged(served: ServedGate, limit: FloatArray, images: UInt8Array, label: int) -> Trajectory:
     """``images`` (P, C, H, W) of one way; ``limit`` (K,) as ``Target.limit``."""
     logits, decided = served.with_logits(images)
-    other = _class_ended_in(logits[-1], decided.class_index, label)
+    excess = decided.score - limit[decided.class_index]
+    return _way(
+        logits,
+        decided.posterior,
+        decided.class_index,
+        label,
+        rejected=tuple(decided.rejected.tolist()),
+        excess=tuple(excess.tolist()),
+    )
+
+
+def _way(
+    logits: FloatArray,
+    posterior: FloatArray,
+    predicted: IntArray,
+    label: int,
+    rejected: tuple[bool, ...] = (),
+    excess: tuple[float, ...] = (),
+) -> Trajectory:
+    """``logits`` and ``posterior`` (P, K), ``predicted`` (P,) of one way."""
+    other = _class_ended_in(logits[-1], predicted, label)
     return Trajectory(
         label=label,
         other=other,
-        predicted=tuple(decided.class_index.tolist()),
-        rejected=tuple(decided.rejected.tolist()),
+        predicted=tuple(predicted.tolist()),
         margin=tuple((logits[:, other] - logits[:, label]).tolist()),
-        excess=tuple((decided.score - limit[decided.class_index]).tolist()),
+        confidence=tuple(posterior.max(axis=1).tolist()),
+        rejected=rejected,
+        excess=excess,
     )
 
 
@@ -151,12 +144,9 @@ def _class_ended_in(logits: FloatArray, predicted: IntArray, label: int) -> int:
     return int(others.argmax())
 
 
-def _parsed(content: Mapping[str, Any]) -> Trajectory:
-    return Trajectory(
-        label=content["label"],
-        other=content["other"],
-        predicted=tuple(content["predicted"]),
-        rejected=tuple(content["rejected"]),
-        margin=tuple(map(float, content["margin"])),  # of the words of ``plain``, too
-        excess=tuple(map(float, content["excess"])),
+def _run(images: UInt8Array, labels: IntArray) -> AttackRun:
+    return AttackRun(
+        images=images.astype(np.float32) / np.float32(255),
+        labels=labels,
+        targets=np.full(len(images), UNTARGETED, dtype=np.int64),
     )

@@ -15,10 +15,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter
 
+from train.evaluation.cells import file_name
 from train.evaluation.document import Block, Heading, Picture, Text
 from train.evaluation.figures import WIDTH
 from train.evaluation.style import BAND, GROUND, INK, ORANGE, SOFT, panels, styled, to_svg
-from train.evaluation.trajectories import Trajectory, TrajectoryCell
+from train.evaluation.trajectory_cell import Trajectory, TrajectoryCell
 
 #: Panels a row, inches of one, letters of a class.
 COLUMNS, HEIGHT, LETTERS = 3, 2.4, 16
@@ -38,6 +39,11 @@ CAPTION = (
     "attack wants to be: the other class, and let in."
 )
 
+WITHOUT_GATE = (
+    "As above, but vertical: softmax of the class that it says. Right of the thin line, in the "
+    "blue half, is where an attack wants to be: the other class; the higher, the surer of it."
+)
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Followed:
@@ -49,7 +55,9 @@ class Followed:
     @property
     def name(self) -> str:
         """Of its files, without their suffix."""
-        return f"attacks_{self.cell.attack.replace(' ', '-')}"
+        one = self.cell
+        name = one.attack.replace(" ", "-") if one.has_gate else file_name(one.attack, one.source)
+        return f"attacks_{name}"
 
 
 def trajectory_files(found: Sequence[Followed], labels: Sequence[str]) -> dict[str, bytes]:
@@ -57,7 +65,7 @@ def trajectory_files(found: Sequence[Followed], labels: Sequence[str]) -> dict[s
     files: dict[str, bytes] = {}
     with styled():
         for one in found:
-            figure = draw_trajectories(one.cell.trajectories, labels)
+            figure = draw_trajectories(one.cell, labels)
             files |= {f"{one.name}.svg": to_svg(figure), f"{one.name}.npz": one.run}
     return files
 
@@ -77,47 +85,62 @@ def trajectory_blocks(found: Sequence[Followed]) -> tuple[Block, ...]:
     )
 
 
-def draw_trajectories(found: Sequence[Trajectory], labels: Sequence[str]) -> Figure:
+def draw_trajectories(cell: TrajectoryCell, labels: Sequence[str]) -> Figure:
     """A panel an image, all with one vertical axis; to be called under ``style.styled``."""
+    found = cell.trajectories
     figure, axes = panels(len(found), WIDTH, HEIGHT, most=COLUMNS)
-    heights = [y for one in found for y in one.excess if math.isfinite(y)]
-    low, high = min([-LINEAR, *heights]), max([LINEAR, *heights])
     for axis, one in zip(axes, found, strict=True):
-        axis.set_yscale("symlog", linthresh=LINEAR)
-        axis.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
-        axis.set_ylim(1.5 * low, 1.5 * high)
-        _panel(axis, one, labels)
+        (_gate_axis if cell.has_gate else _confidence_axis)(axis, found)
+        _panel(axis, one, one.excess if cell.has_gate else one.confidence, labels)
     figure.supxlabel("logit of the other class less that of the true one (nats)", fontsize=9)
-    figure.supylabel("S less the place of rejection", fontsize=9)
+    heights = "S less the place of rejection" if cell.has_gate else "posterior of what it says"
+    figure.supylabel(heights, fontsize=9)
     return figure
 
 
-def _panel(axes: Axes, one: Trajectory, labels: Sequence[str]) -> None:
+def _gate_axis(axis: Axes, found: Sequence[Trajectory]) -> None:
+    heights = [y for one in found for y in one.excess if math.isfinite(y)]
+    axis.set_yscale("symlog", linthresh=LINEAR)
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+    axis.set_ylim(1.5 * min([-LINEAR, *heights]), 1.5 * max([LINEAR, *heights]))
+    axis.axhline(0, color=INK, lw=1, ls="--")
+
+
+def _confidence_axis(axis: Axes, found: Sequence[Trajectory]) -> None:
+    axis.set_ylim(0, 1.05)
+
+
+def _panel(axes: Axes, one: Trajectory, heights: Sequence[float], labels: Sequence[str]) -> None:
     left, right = min(0.0, *one.margin), max(0.0, *one.margin)
     room = ROOM * (right - left or 1.0)
     axes.set_xlim(left - room, right + room)
-    bottom = axes.get_ylim()[0]
-    axes.add_patch(Rectangle((0, bottom), right + room, -bottom, color=BAND, lw=0, zorder=0.5))
-    axes.axhline(0, color=INK, lw=1, ls="--")
+    bottom, top = axes.get_ylim()
+    wanted = (0 if one.excess else top) - bottom
+    axes.add_patch(Rectangle((0, bottom), right + room, wanted, color=BAND, lw=0, zorder=0.5))
     axes.axvline(0, color=SOFT, lw=0.8)
-    axes.plot(one.margin, one.excess, color=INK, lw=1.1, zorder=3)
+    axes.plot(one.margin, heights, color=INK, lw=1.1, zorder=3)
     last = len(one.margin) - 1
-    for i, point in enumerate(zip(one.margin, one.excess, strict=True)):
+    for i, point in enumerate(zip(one.margin, heights, strict=True)):
         marker, size = ("D", 7) if i == last else ("o", 4 if i else 8)
-        color = ORANGE if one.rejected[i] else GROUND
+        color = ORANGE if any(one.rejected[i : i + 1]) else GROUND
         axes.plot(*point, marker, color=color, mec=INK, mew=1, ms=size, zorder=4, clip_on=False)
     axes.set_title(f"{_short(labels[one.label])} → {_short(labels[one.predicted[last]])}")
 
 
 def _picture(one: Followed) -> Picture:
-    ways = one.cell.trajectories
-    evaded = sum(way.evades for way in ways)
-    said = f"{evaded} of {len(ways)} images end as another class that is let in"
+    cell, count = one.cell, len(one.cell.trajectories)
+    evaded = sum(way.evades for way in cell.trajectories)
+    said = f"{evaded} of {count} images end as another class"
+    if cell.has_gate:
+        said, heights, caption = f"{said} that is let in", "the gate's score", CAPTION
+    else:
+        said, heights, caption = f"{said}, and no gate asks", "its confidence", WITHOUT_GATE
+    whom = "" if cell.has_gate else f" on {cell.source}"
     return Picture(
         file=f"{one.name}.svg",
-        alt=f"{one.cell.attack}: paths of {len(ways)} images over the margin of the other class "
-        f"and the gate's score; {said}.",
-        caption=f"{one.cell.attack}: {said}. {CAPTION}",
+        alt=f"{cell.attack}{whom}: paths of {count} images over the margin of the other class "
+        f"and {heights}; {said}.",
+        caption=f"{cell.attack}{whom}: {said}. {caption}",
     )
 
 
