@@ -56,7 +56,10 @@ class Found:
     passes: float
 
     def __str__(self) -> str:
-        attacks = ", ".join(f"{eps}/255: {rate.share:.1%}" for eps, rate in self.success.items())
+        attacks = ", ".join(
+            f"{eps}/255: {rate.share:.1%} ({rate.low:.0%} to {rate.high:.0%})"
+            for eps, rate in self.success.items()
+        )
         return (
             f"{self.lever}: accuracy {self.accuracy.share:.1%}, clean images rejected "
             f"{self.rejected.share:.1%}, {self.passes:.1f} passes; success of attacks {attacks} "
@@ -115,8 +118,8 @@ def attack(lever: Lever, images: UInt8Array, labels: IntArray, eps: int, steps: 
     return rounded(moved)
 
 
-def main() -> None:
-    """Measure the rows that are asked for."""
+def arguments() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -130,16 +133,15 @@ def main() -> None:
     parser.add_argument("--clean", type=int, default=1000, help="of TEST, for accuracy and rates")
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--out", type=Path, default=DEFAULT_OUT)
-    given = parser.parse_args()
-    record = Record(given.out)
-    bundle = Bundle.load(find_bundle(given.bundle))
-    bundle.checkpoint.classifier.requires_grad_(False)
+    return parser.parse_args()
+
+
+def makers_of(given: argparse.Namespace, bundle: Bundle) -> dict[str, Callable[[], Lever]]:
+    """Each lever that there is something to make of, by its row."""
     source = open_data(given.data)
     known = load_images(source, bundle.spec, bundle.class_labels, watch)
     fit = known.take(np.flatnonzero(is_in(known.digests, bundle.rows.fit)))
     cal = known.take(np.flatnonzero(is_in(known.digests, bundle.rows.cal))).pixels
-    test = load_images(open_data(given.test), bundle.spec, bundle.class_labels, watch)
-    test = test.drawn(given.clean, SEED)
     makers: dict[str, Callable[[], Lever]] = {
         "as it is": lambda: as_it_is("as it is", bundle),
         "smoothing": lambda: smoothed(bundle, cal),
@@ -149,6 +151,18 @@ def main() -> None:
         robust = Bundle.load(given.robust)
         robust.checkpoint.classifier.requires_grad_(False)
         makers["adversarial"] = lambda: as_it_is("adversarial", robust)
+    return makers
+
+
+def main() -> None:
+    """Measure the rows that are asked for."""
+    given = arguments()
+    record = Record(given.out)
+    bundle = Bundle.load(find_bundle(given.bundle))
+    bundle.checkpoint.classifier.requires_grad_(False)
+    test = load_images(open_data(given.test), bundle.spec, bundle.class_labels, watch)
+    test = test.drawn(given.clean, SEED)
+    makers = makers_of(given, bundle)
     facts = setting(quick=False, seed=SEED) | {"bundle": bundle.version, "steps": given.steps}
     for name in given.rows:
         if name in makers:
