@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -35,6 +36,18 @@ class Scores:
 def default_device() -> torch.device:
     """The GPU when there is one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def joined(parts: Sequence[Scores]) -> Scores:
+    """The scores of one or more batches, in their order, as of one."""
+    return Scores(
+        logits=np.concatenate([part.logits for part in parts]),
+        log_prob=np.concatenate([part.log_prob for part in parts]),
+        statistics={
+            name: np.concatenate([part.statistics[name] for part in parts])
+            for name in parts[0].statistics
+        },
+    )
 
 
 @torch.inference_mode()

@@ -13,7 +13,7 @@ FEWEST_IMAGES = 32
 
 
 def images_at_once(dim: int, most: int) -> int:
-    """Images of ``dim`` numbers each for one pass without gradients: at most ``most``.
+    """Images of ``dim`` numbers each for one pass: at most ``most``.
 
     Fewer where images are large, so that memory does not grow with their size; of 32 or more
     asked for, 32 are left whatever the size.

@@ -10,8 +10,8 @@ import pyarrow as pa
 from calibration.table import score_table
 from model.classifier import GenerativeClassifier
 from model.image import UInt8Array
-from model.scoring import round_trip_errors, score
-from train.batch_sizes import images_at_once
+from model.scoring import joined, round_trip_errors, score
+from train.batch_sizes import in_parts
 from train.images import UNLABELLED, Images
 from train.progress import Progress
 
@@ -32,17 +32,14 @@ def score_images(
     ``shown`` False leaves out the bar, where another one counts; ``label`` stands before it.
     """
     batches = _batches(label, classifier, images, shown=shown)
-    parts = [score(classifier, pixels) for pixels in batches]
+    scores = joined([score(classifier, pixels) for pixels in batches])
     return score_table(
         ids=list(images.ids),
         labels=[None if label == UNLABELLED else int(label) for label in images.labels],
         splits=list(splits),
-        logits=np.concatenate([part.logits for part in parts]),
-        log_prob=np.concatenate([part.log_prob for part in parts]),
-        statistics={
-            name: np.concatenate([part.statistics[name] for part in parts])
-            for name in parts[0].statistics
-        },
+        logits=scores.logits,
+        log_prob=scores.log_prob,
+        statistics=scores.statistics,
     )
 
 
@@ -59,9 +56,8 @@ def round_trip_error(classifier: GenerativeClassifier, images: Images) -> float:
 def _batches(
     label: str, classifier: GenerativeClassifier, images: Images, *, shown: bool = True
 ) -> Iterator[UInt8Array]:
-    batch = images_at_once(classifier.config.dim, BATCH)
     with Progress(label, len(images), shown=shown) as progress:
-        for start in range(0, len(images), batch):
-            pixels = images.pixels[start : start + batch]
+        for part in in_parts(len(images), classifier.config.dim, BATCH):
+            pixels = images.pixels[part]
             yield pixels
             progress.advance(len(pixels))

@@ -10,7 +10,7 @@ from calibration.metrics import accuracy, nll
 from calibration.temperature import softmax
 from model.classifier import GenerativeClassifier, bits_per_dim
 from model.scoring import score
-from train.batch_sizes import images_at_once
+from train.batch_sizes import in_parts
 from train.images import Images
 from train.learner import Classifier
 
@@ -44,9 +44,8 @@ def outputs(classifier: Classifier, images: Images) -> tuple[FloatArray, FloatAr
     """
     classifier.eval()
     logits, log_prob = [], [np.empty(0)]
-    batch = images_at_once(classifier.config.dim, BATCH)
-    for start in range(0, len(images), batch):
-        pixels = images.pixels[start : start + batch]
+    for part in in_parts(len(images), classifier.config.dim, BATCH):
+        pixels = images.pixels[part]
         if isinstance(classifier, GenerativeClassifier):
             scores = score(classifier, pixels)
             logits.append(scores.logits)

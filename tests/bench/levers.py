@@ -137,7 +137,7 @@ def arguments() -> argparse.Namespace:
 
 
 def makers_of(given: argparse.Namespace, bundle: Bundle) -> dict[str, Callable[[], Lever]]:
-    """Each lever that there is something to make of, by its row."""
+    """Of each row, the making of its lever; of ``adversarial`` only where a bundle was given."""
     source = open_data(given.data)
     known = load_images(source, bundle.spec, bundle.class_labels, watch)
     fit = known.take(np.flatnonzero(is_in(known.digests, bundle.rows.fit)))

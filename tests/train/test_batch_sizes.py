@@ -9,8 +9,8 @@ from model.classifier import GenerativeClassifier
 from model.image import UInt8Array
 from model.scoring import Scores, score
 from service.bundle import Bundle
-from train import scoring
-from train.batch_sizes import images_at_once
+from train import batch_sizes, scoring
+from train.batch_sizes import images_at_once, in_parts
 from train.data import open_data
 from train.images import load_images
 
@@ -31,6 +31,15 @@ def test_images_at_once(dim: int, most: int, expected: int) -> None:
     assert images_at_once(dim, most) == expected
 
 
+@pytest.mark.parametrize("count", [0, 1, 31, 32, 33, 64, 100])
+def test_parts_are_all_rows_once_in_their_order(count: int) -> None:
+    dim = 10**6  # so large that 32 go at once
+    parts = [np.arange(count)[part] for part in in_parts(count, dim, 500)]
+    assert np.concatenate(parts).tolist() == list(range(count))
+    assert [len(part) for part in parts[:-1]] == [32] * (len(parts) - 1)
+    assert len(parts) == max(1, -(-count // 32))
+
+
 def test_scores_do_not_depend_on_it(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     classifier = bundle.checkpoint.classifier
     images = load_images(
@@ -49,7 +58,7 @@ def test_scores_do_not_depend_on_it(bundle: Bundle, monkeypatch: pytest.MonkeyPa
         sizes.append(len(pixels))
         return score(classifier, pixels)
 
-    monkeypatch.setattr(scoring, "images_at_once", at_once)
+    monkeypatch.setattr(batch_sizes, "images_at_once", at_once)
     monkeypatch.setattr(scoring, "score", counted)
     parts = scoring.score_images(classifier, images, splits)
     assert asked == [(64, scoring.BATCH)]

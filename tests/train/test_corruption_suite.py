@@ -86,7 +86,7 @@ def test_batches_do_not_matter(held: Held, monkeypatch: pytest.MonkeyPatch) -> N
     """An image's corruption follows from its number in the set."""
     storage = Storage.of(held.source)
     whole = corrupted(held, storage, "snow", 4, 0)
-    monkeypatch.setattr("train.evaluation.corruption_cells.images_at_once", lambda *_: 7)
+    monkeypatch.setattr("train.batch_sizes.images_at_once", lambda *_: 7)
     assert np.array_equal(corrupted(held, storage, "snow", 4, 0), whole)
     assert not np.array_equal(corrupted(held, storage, "snow", 4, 1), whole)
 

@@ -14,10 +14,11 @@ from model.image import UInt8Array
 from service.bundle import Bundle
 from service.cli.explain_attack import paths_of
 from service.predictor import Predictor
-from tests.train.holding import ROWS, held_digits, untrained
+from tests.train.holding import ROWS, held_digits, small_resnet
 from train.attacks.attacked import AttackedBaseline
 from train.attacks.gate import SmoothGate
 from train.attacks.served import ServedGate
+from train.data import DataError
 from train.evaluation import attack_suite
 from train.evaluation.attack_baselines import logits_of, rightly_classified
 from train.evaluation.attack_cell import MODEL
@@ -145,15 +146,14 @@ def test_kept_as_json_whatever_the_numbers() -> None:
         predicted=(1, 2),
         rejected=(False, True),
         margin=(-1.5, float("inf")),
-        confidence=(0.9, 1.0),
         excess=(-0.5, float("inf")),
     )
     cell = TrajectoryCell(source=MODEL, attack="PGD linf 8", trajectories=(one,))
-    ungated = replace(one, rejected=(), excess=())
+    ungated = replace(one, rejected=(), excess=(), evidence=(2.5, 3.0))
     of_net = TrajectoryCell(source="net", attack="PGD linf 8", trajectories=(ungated,))
     for found in (cell, of_net):
         text = json.dumps(found.to_json(), allow_nan=False)
-        assert TrajectoryCell.from_json(json.loads(text)) == found
+        assert TrajectoryCell.from_json(json.loads(text), 10) == found
 
 
 @pytest.mark.parametrize(
@@ -170,8 +170,10 @@ def test_kept_as_json_whatever_the_numbers() -> None:
         {"margin": [0.0]},
         {"margin": ["far", 0.0]},
         {"margin": [None, 0.0]},
-        {"confidence": [0.5, 1.5]},
+        {"margin": [10**400, 0.0]},
+        {"predicted": [1, 10]},
         {"excess": [0.0, 0.0, 0.0]},
+        {"evidence": [0.0, 0.0]},
         {"more": 1},
     ],
     ids=str,
@@ -183,14 +185,15 @@ def test_ways_of_another_kind_are_refused(change: dict[str, Any]) -> None:
         "predicted": [1, 2],
         "rejected": [False, True],
         "margin": [-1.5, 2],
-        "confidence": [0.9, 1.0],
         "excess": [-0.5, "inf"],
+        "evidence": [],
     }
     kept = {"source": MODEL, "attack": "x", "trajectories": [fine]}
-    assert TrajectoryCell.from_json(kept).trajectories[0].evades is False
+    assert TrajectoryCell.from_json(kept, 10).trajectories[0].evades is False
     wrong: list[dict[str, Any]] = [
         {**kept, "trajectories": [{**fine, **change}]},
         {**kept, "trajectories": 1},
+        {**kept, "trajectories": []},
         {**kept, "attack": 1},
         {"source": MODEL, "attack": "x"},
         {**kept, "source": "net"},
@@ -198,15 +201,15 @@ def test_ways_of_another_kind_are_refused(change: dict[str, Any]) -> None:
     ]
     for broken in wrong:
         with pytest.raises(ValueError, match="not a cell of this version"):
-            TrajectoryCell.from_json(broken)
+            TrajectoryCell.from_json(broken, 10)
 
 
 def test_a_baseline_is_followed_by_how_sure_it_is(held: Held) -> None:
-    net, victims = AttackedBaseline(untrained(held).classifier), chosen(held, ROWS, 0)
-    right = victims.take(rightly_classified(net, victims))
+    net, victims = AttackedBaseline(small_resnet(held).classifier), chosen(held, ROWS, 0)
+    right = some(victims.take(rightly_classified(net, victims)))
+    assert len(set(right.labels.tolist())) > 1
     cell, run = follow_baseline("net", net, right, BLIND, 0)
     images = images_of(run)
-    assert len(images) == len(right.images) > 0
     np.testing.assert_array_equal(images[:, 0], right.images)
     assert 0 < np.abs(images.astype(int) - right.images[:, None]).max() <= BLIND.eps
     for one, steps, label in zip(cell.trajectories, images, right.labels, strict=True):
@@ -214,8 +217,7 @@ def test_a_baseline_is_followed_by_how_sure_it_is(held: Held) -> None:
         assert one.label == label == one.predicted[0] != one.other
         assert one.predicted == tuple(logits.argmax(axis=1))
         assert one.margin == tuple(logits[:, one.other] - logits[:, label])
-        sums = np.exp(logits - logits.max(axis=1, keepdims=True)).sum(axis=1)
-        np.testing.assert_allclose(one.confidence, 1 / sums)
+        np.testing.assert_allclose(one.evidence, np.log(np.exp(logits).sum(axis=1)))
         assert (one.rejected, one.excess) == ((), ())
         assert one.evades == (one.predicted[-1] != label) == (one.margin[-1] > 0)
     assert any(one.evades for one in cell.trajectories)
@@ -228,9 +230,9 @@ def measured(held: Held, folder: Path) -> Part:
 def test_a_report_has_the_ways_of_baselines(held: Held, tmp_path: Path) -> None:
     """Of the attack that needs no gate; beside each other whatever they are called."""
     names = ("a b", "a-b")
-    beside = replace(held, baselines=tuple(untrained(held, name) for name in names))
+    beside = replace(held, baselines=tuple(small_resnet(held, name) for name in names))
     part = measured(beside, tmp_path / "cells")
-    cells = [TrajectoryCell.from_json(cell) for cell in part.data["followed"]]
+    cells = [TrajectoryCell.from_json(cell, 10) for cell in part.data["followed"]]
     assert [(cell.source, cell.attack) for cell in cells] == [
         (MODEL, FOLLOWED[0]),
         *((name, FOLLOWED[0]) for name in names),
@@ -240,6 +242,31 @@ def test_a_report_has_the_ways_of_baselines(held: Held, tmp_path: Path) -> None:
     text = to_markdown(part.blocks)
     for name in names:
         assert f"{FOLLOWED[0]} on {name}: " in text
+
+
+@pytest.mark.parametrize("what", ["half a run", "another's cell"])
+def test_a_damaged_way_is_refused(held: Held, tmp_path: Path, what: str) -> None:
+    folder = tmp_path / "cells"
+    measured(held, folder)
+    (run,) = folder.glob("way-model-PGD-linf-8-*.npz")
+    (other,) = folder.glob("way-model-selective-PGD-linf-8-*.json")
+    if what == "half a run":
+        run.write_bytes(run.read_bytes()[:100])
+    else:
+        run.with_suffix(".json").write_bytes(other.read_bytes())
+    with pytest.raises(DataError, match="is not what an evaluation has measured: delete "):
+        measured(held, folder)
+
+
+def test_a_baseline_that_is_never_right_is_not_followed(
+    held: Held, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    net = small_resnet(held, says=0)
+    images = replace(held.known.images, labels=np.maximum(held.known.images.labels, 1))
+    beside = replace(held, baselines=(net,), known=replace(held.known, images=images))
+    part = measured(beside, tmp_path / "cells")
+    assert [cell["source"] for cell in part.data["followed"]] == [MODEL, MODEL]
+    assert "net classifies none rightly, and is not followed" in capsys.readouterr().err
 
 
 def test_a_report_goes_on_with_what_was_followed(
@@ -269,7 +296,7 @@ def test_what_the_report_shows(held: Held, tmp_path: Path) -> None:
     pictures = [block for block in part.blocks if isinstance(block, Picture)]
     assert [picture.file for picture in pictures] == [f"{name}.svg" for name in FILES]
     for picture, cell in zip(pictures, part.data["followed"], strict=True):
-        ways = TrajectoryCell.from_json(cell).trajectories
+        ways = TrajectoryCell.from_json(cell, 10).trajectories
         assert len(ways) == IMAGES
         evaded = sum(one.evades for one in ways)
         assert f"{evaded} of {IMAGES} images end as another class that is let in" in picture.caption
@@ -284,7 +311,7 @@ def test_explain_sees_the_same_verdicts(bundle: Bundle, held: Held, tmp_path: Pa
         run = read_attack_run(tmp_path / "run.npz")
         run.check_fits(bundle.spec.shape, len(bundle.class_labels))
         paths = list(paths_of(Predictor(bundle, "cpu"), run))
-        ways = TrajectoryCell.from_json(cell).trajectories
+        ways = TrajectoryCell.from_json(cell, 10).trajectories
         for path, one in zip(paths, ways, strict=True):
             assert tuple(v.class_index for v in path.verdicts) == one.predicted
             assert tuple(v.rejected for v in path.verdicts) == one.rejected

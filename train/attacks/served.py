@@ -13,7 +13,7 @@ from calibration.calibration import Calibration
 from calibration.decisions import Decisions
 from model.classifier import GenerativeClassifier
 from model.image import UInt8Array
-from model.scoring import score
+from model.scoring import joined, score
 from train.batch_sizes import in_parts
 
 #: Images that are looked at together at most, where memory allows so many.
@@ -33,16 +33,10 @@ class ServedGate:
 
     def with_logits(self, images: UInt8Array) -> tuple[FloatArray, Decisions]:
         """Logits (B, K), too, in nats."""
-        dim = int(np.prod(images.shape[1:]))
-        parts = in_parts(len(images), dim, AT_ONCE)
-        scores = [score(self.classifier, images[part]) for part in parts]
-        logits = np.concatenate([one.logits for one in scores])
-        log_prob = np.concatenate([one.log_prob for one in scores])
-        statistics = {
-            name: np.concatenate([one.statistics[name] for one in scores])
-            for name in scores[0].statistics
-        }
-        return logits, self.calibration.decide(logits, log_prob, statistics)
+        parts = in_parts(len(images), self.classifier.config.dim, AT_ONCE)
+        scores = joined([score(self.classifier, images[part]) for part in parts])
+        decided = self.calibration.decide(scores.logits, scores.log_prob, scores.statistics)
+        return scores.logits, decided
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

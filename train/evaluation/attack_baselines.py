@@ -20,6 +20,7 @@ from train.attacks.served import AT_ONCE, distances, pixels, rounded
 from train.batch_sizes import in_parts
 from train.evaluation.attack_cell import AttackCell
 from train.evaluation.attack_cells import (
+    SEEDS_APART,
     Victims,
     ball_of,
     moved_of,
@@ -41,10 +42,25 @@ def attack_baseline(
     for restart in range(attack.restarts):
         if not len(left):
             break
-        for part in parts_of(victims, left):
-            moved = _attacked(baseline, victims.take(part), attack, seed + restart)
+        for number, part in enumerate(parts_of(victims, left)):
+            drawn = seed + restart + SEEDS_APART * number
+            moved = _attacked(baseline, victims.take(part), attack, drawn)
             images[part] = rounded(moved)
         left = left[rightly_classified(baseline, replace(victims, images=images).take(left))]
+    return _cell(name, victims, attack, images, (attacked, left), time.perf_counter() - began)
+
+
+def _cell(
+    name: str,
+    victims: Victims,
+    attack: Attack,
+    images: UInt8Array,
+    found: tuple[IntArray, IntArray],
+    seconds: float,
+) -> AttackCell:
+    """``images``: what became of all victims; ``found``: which were attacked, and which of these
+    were left as they were classified."""
+    attacked, left = found
     wrong: BoolArray = np.zeros(len(images), dtype=np.bool_)
     wrong[attacked] = ~np.isin(attacked, left)
     l2, _ = distances(images, victims.images)
@@ -57,7 +73,7 @@ def attack_baseline(
         evaded=None,
         auroc=None,
         l2=float(l2[wrong].mean()) if wrong.any() else None,
-        seconds=time.perf_counter() - began,
+        seconds=seconds,
         moved=moved_of(l2, wrong),
     )
 

@@ -31,22 +31,6 @@ def nearby_blocks(found: Sequence[AttackCell], budget: Budget) -> tuple[Block, .
         return ()
     names = _baselines(found)
     by_name = {(cell.source, cell.attack): cell for cell in found}
-    rows = []
-    for attack in attacks:
-        ours = by_name[MODEL, attack.name]
-        theirs = [by_name.get((name, attack.name)) for name in names]
-        rows.append(
-            (
-                attack.name,
-                share(ours.wrong),
-                number(ours.l2, 3),
-                *(number(one.l2 if one else None, 3) for one in theirs),
-                *(_over(ours, one) for one in theirs),
-                number(ours.auroc),
-                share(ours.detected),
-                share(ours.evaded),
-            )
-        )
     table = Table(
         heads=(
             "attack",
@@ -58,7 +42,10 @@ def nearby_blocks(found: Sequence[AttackCell], budget: Budget) -> tuple[Block, .
             "detected",
             "success",
         ),
-        rows=tuple(rows),
+        rows=tuple(
+            _row(by_name[MODEL, a.name], [by_name.get((name, a.name)) for name in names])
+            for a in attacks
+        ),
         caption="Targeted Carlini-Wagner attacks on the seed paper's grid; kappa: margin in nats "
         "that is asked for, d: weight of the detector in the attacker's loss: of the density, "
         "through S that of the gate itself. Ours over another's: of images that both were hit on, "
@@ -74,6 +61,19 @@ def nearby_blocks(found: Sequence[AttackCell], budget: Budget) -> tuple[Block, .
     )
     heading = Heading(text="Attacks: how far images must be moved", level=2)
     return (heading, table, picture) if _drawn(found, attacks) else (heading, table)
+
+
+def _row(ours: AttackCell, theirs: Sequence[AttackCell | None]) -> tuple[str, ...]:
+    return (
+        ours.attack,
+        share(ours.wrong),
+        number(ours.l2, 3),
+        *(number(one.l2 if one else None, 3) for one in theirs),
+        *(_over(ours, one) for one in theirs),
+        number(ours.auroc),
+        share(ours.detected),
+        share(ours.evaded),
+    )
 
 
 def nearby_files(found: Sequence[AttackCell], budget: Budget) -> dict[str, bytes]:

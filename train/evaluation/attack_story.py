@@ -26,8 +26,8 @@ from train.evaluation.trajectory_story import Followed, trajectory_blocks, traje
 #: What may be said of any gate of this kind.
 CLAIM = (
     "What may be claimed: the gate flags perturbations that are not made for it, and corruptions, "
-    "at a certified rate of false alarms, and raises the cost of attacks. It does not stop an "
-    "attacker who knows it."
+    "at a certified rate of false alarms, and raises the cost of attacks on the same classifier. "
+    "It does not stop an attacker who knows it."
 )
 
 AttackCells = tuple[AttackCell, ...]

@@ -18,12 +18,13 @@ import numpy as np
 
 from calibration.arrays import IntArray
 from train import attacks as the_attacks
+from train import batch_sizes
 from train.attacks.attacked import AttackedBaseline
 from train.attacks.gate import SmoothGate
 from train.attacks.losses import gradient
 from train.attacks.served import ServedGate
 from train.data import DataError
-from train.evaluation import attack_baselines, attack_cells
+from train.evaluation import attack_baselines, attack_cells, trajectories
 from train.evaluation.attack_baselines import attack_baseline, rightly_classified
 from train.evaluation.attack_cell import MODEL, AttackCell
 from train.evaluation.attack_cells import (
@@ -36,9 +37,9 @@ from train.evaluation.attack_cells import (
 from train.evaluation.attack_plan import PLAIN, TARGETED, Attack, Budget
 from train.evaluation.attack_run import AttackRun, read_attack_run, write_attack_run
 from train.evaluation.attack_story import part_of
-from train.evaluation.cells import Cells, file_name, sum_of_sources
+from train.evaluation.cells import Cells, broken, file_name, sum_of_sources
 from train.evaluation.judging import GATE
-from train.evaluation.measure import Held, unseen_strangers
+from train.evaluation.measure import Baseline, Held, unseen_strangers
 from train.evaluation.part import Part
 from train.evaluation.sets import StrangeRows, with_bases_checked
 from train.evaluation.trajectories import IMAGES, POINTS, follow, follow_baseline, some
@@ -107,6 +108,7 @@ class AttackSuite:
             for source, attack, work in plan:
                 file = file_name(source, attack.name)
                 cell = cells.parsed(file, AttackCell.from_json)
+                _refuse_another(cells, file, cell, source, attack)
                 if cell is None:
                     cell = work()
                     cells.write(file, cell.to_json())
@@ -123,16 +125,21 @@ class AttackSuite:
         )
 
     def _followed(self, held: Held, cells: Cells) -> Iterator[Followed]:
+        parse = partial(TrajectoryCell.from_json, n_classes=held.model.calibration.classes)
         for source, attack, work in self._ways(held):
             file = file_name("way", source, attack.name)
             run = cells.folder / f"{file}.npz"
-            cell = cells.parsed(file, TrajectoryCell.from_json)
+            cell = cells.parsed(file, parse)
+            _refuse_another(cells, file, cell, source, attack)
             if cell is None or not run.is_file():
-                say(f"attacks: following {attack.name} on {IMAGES} images, {source}")
+                say(f"attacks: following {attack.name} on few images, {source}")
                 cell, images = work()
-                write_attack_run(run, images)
-                cells.write(file, cell.to_json())  # last: where it is, the run is whole
-            read_attack_run(run)  # a damaged one is no part of a report
+                _write_run(run, images)
+                cells.write(file, cell.to_json())
+            try:
+                read_attack_run(run)  # a damaged one is no part of a report
+            except DataError as error:
+                raise broken(run) from error
             yield Followed(cell=cell, run=run.read_bytes())
 
     def _ways(self, held: Held) -> Iterator[WayWork]:
@@ -141,9 +148,11 @@ class AttackSuite:
         for attack in self.budget.followed:
             yield MODEL, attack, partial(follow, target, some(victims), attack, self.seed)
             for baseline in held.baselines if attack.kind == PLAIN else ():
-                attacked = AttackedBaseline(baseline.classifier.requires_grad_(False))
+                attacked = _attacked(baseline)
                 right = victims.take(rightly_classified(attacked, victims))
-                if len(right.images):
+                if not len(right.images):
+                    say(f"attacks: {baseline.name} classifies none rightly, and is not followed")
+                else:
                     way = (baseline.name, attacked, some(right), attack, self.seed)
                     yield baseline.name, attack, partial(follow_baseline, *way)
 
@@ -160,11 +169,29 @@ class AttackSuite:
                 victims = whom[attack.of]
                 yield MODEL, attack, partial(attack_model, target, victims, attack, self.seed)
         for baseline in held.baselines:
-            attacked = AttackedBaseline(baseline.classifier.requires_grad_(False))
+            attacked = _attacked(baseline)
             for attack in self.budget.attacks:
                 if attack.kind == PLAIN or (attack.kind == TARGETED and not attack.detection):
                     work = (baseline.name, attacked, whom[""], attack, self.seed)
                     yield baseline.name, attack, partial(attack_baseline, *work)
+
+
+def _refuse_another(
+    cells: Cells, file: str, cell: AttackCell | TrajectoryCell | None, source: str, attack: Attack
+) -> None:
+    if cell is not None and (cell.source, cell.attack) != (source, attack.name):
+        raise broken(cells.folder / f"{file}.json")
+
+
+def _write_run(path: Path, run: AttackRun) -> None:
+    """In one step, as cells are."""
+    part = path.with_suffix(".part.npz")
+    write_attack_run(part, run)
+    part.replace(path)
+
+
+def _attacked(baseline: Baseline) -> AttackedBaseline:
+    return AttackedBaseline(baseline.classifier.requires_grad_(False))
 
 
 def _target(held: Held) -> Target:
@@ -230,5 +257,6 @@ def _victims(held: Held, index: IntArray, seed: int) -> Victims:
 def _code_sum() -> str:
     """Of the files that say what an attack is, and how it is made."""
     attacks = sorted(Path(str(the_attacks.__file__)).parent.glob("*.py"))
-    made = (Path(str(module.__file__)) for module in (attack_cells, attack_baselines))
+    modules = (attack_cells, attack_baselines, trajectories, batch_sizes)
+    made = (Path(str(module.__file__)) for module in modules)
     return sum_of_sources([*attacks, *made])

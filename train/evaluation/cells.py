@@ -77,16 +77,16 @@ class Cells:
         try:
             found = json.loads(path.read_bytes())
         except (OSError, ValueError) as error:
-            raise _broken(path) from error
+            raise broken(path) from error
         if not isinstance(found, dict):
-            raise _broken(path)
+            raise broken(path)
         return found
 
 
 def file_name(*words: str) -> str:
-    """Of what the words say together, and of nothing else, whatever is in them."""
-    text = " ".join(words)
-    return f"{re.sub(r'[^a-zA-Z0-9.]+', '-', text)[:60]}-{_sum(text.encode())[:8]}"
+    """Of these words and of no others, whatever is in them."""
+    readable = re.sub(r"[^a-zA-Z0-9.]+", "-", " ".join(words)).lstrip(".-")[:60]
+    return f"{readable}-{_sum(json.dumps(words).encode())[:8]}"
 
 
 def work_folder(out: Path) -> Path:
@@ -119,7 +119,8 @@ def _other(
     )
 
 
-def _broken(path: Path) -> DataError:
+def broken(path: Path) -> DataError:
+    """Of a file among the cells that holds nothing that was measured."""
     return DataError(
         f"{path} is not what an evaluation has measured: delete {path.parent}, or choose another "
         "--out"

@@ -19,7 +19,7 @@ from calibration.detection import Rate, share_of
 from calibration.metrics import is_confident, overconfidence_error
 from calibration.temperature import softmax
 from model.image import UInt8Array
-from train.batch_sizes import images_at_once
+from train.batch_sizes import in_parts
 from train.evaluation.corruptions import corrupt
 from train.evaluation.judging import JudgedSet
 from train.evaluation.measure import Held, judged
@@ -93,14 +93,13 @@ class Cell:
 def corrupted(held: Held, storage: Storage, name: str, severity: int, seed: int) -> UInt8Array:
     """The known images with a corruption, as the model sees them; 0 only stores them anew."""
     spec, pixels = held.model.checkpoint.spec, held.known.images.pixels
-    batch = images_at_once(held.model.checkpoint.classifier.config.dim, BATCH)
-    parts = []
-    for first in range(0, len(pixels), batch):
-        part = pixels[first : first + batch]
+    found = []
+    for rows in in_parts(len(pixels), held.model.checkpoint.classifier.config.dim, BATCH):
+        part = pixels[rows]
         if severity:
-            part = corrupt(part, name, severity, seed=seed, first=first)
-        parts.append(storage.seen(part, spec))
-    return np.concatenate(parts)
+            part = corrupt(part, name, severity, seed=seed, first=rows.start)
+        found.append(storage.seen(part, spec))
+    return np.concatenate(found)
 
 
 def measure_cell(held: Held, name: str, severity: int, pixels: UInt8Array) -> Cell:

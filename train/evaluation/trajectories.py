@@ -2,16 +2,18 @@
 
 Fig. 6 of Mackowiak et al., CVPR 2021, with the gate in the place of its latent plane: how far the
 other class is ahead, against how far the score is from rejection; of a baseline, which has no gate,
-against how sure it is. An attack on few images, from starts of its own, is followed;
-``train.evaluation.attack_cells`` counts what the same attack comes to. Drawn in
+against how much its logits speak for any class. An attack on few images, from starts of its own, is
+followed; ``train.evaluation.attack_cells`` counts what the same attack comes to. Drawn in
 ``train.evaluation.trajectory_story``.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
-from scipy.special import softmax
+from scipy.special import logsumexp
 from torch import Tensor
 
 from calibration.arrays import FloatArray, IntArray
@@ -59,13 +61,16 @@ def follow(
 def follow_baseline(
     name: str, baseline: AttackedBaseline, victims: Victims, attack: Attack, seed: int
 ) -> tuple[TrajectoryCell, AttackRun]:
-    """The same of a baseline under PGD; ``confidence`` is the softmax of its logits."""
+    """The same of a baseline under PGD."""
     seen, labels = _Points(attack.steps), torch.from_numpy(victims.labels)
     ball, steps = ball_of(attack), steps_of(attack)
     end = pgd(baseline, victims.x, labels, ball, steps, seed, watch=seen)
     images = seen.ways(victims, end)
     found = tuple(
-        _way(logits, softmax(logits, axis=1), logits.argmax(axis=1), int(label))
+        replace(
+            _way(logits, logits.argmax(axis=1), int(label)),
+            evidence=tuple(logsumexp(logits, axis=1).tolist()),
+        )
         for logits, label in zip(
             (logits_of(baseline, one) for one in images), victims.labels, strict=True
         )
@@ -105,34 +110,21 @@ def _judged(served: ServedGate, limit: FloatArray, images: UInt8Array, label: in
     """``images`` (P, C, H, W) of one way; ``limit`` (K,) as ``Target.limit``."""
     logits, decided = served.with_logits(images)
     excess = decided.score - limit[decided.class_index]
-    return _way(
-        logits,
-        decided.posterior,
-        decided.class_index,
-        label,
+    return replace(
+        _way(logits, decided.class_index, label),
         rejected=tuple(decided.rejected.tolist()),
         excess=tuple(excess.tolist()),
     )
 
 
-def _way(
-    logits: FloatArray,
-    posterior: FloatArray,
-    predicted: IntArray,
-    label: int,
-    rejected: tuple[bool, ...] = (),
-    excess: tuple[float, ...] = (),
-) -> Trajectory:
-    """``logits`` and ``posterior`` (P, K), ``predicted`` (P,) of one way."""
+def _way(logits: FloatArray, predicted: IntArray, label: int) -> Trajectory:
+    """``logits`` (P, K), ``predicted`` (P,) of one way, as far as they tell of it."""
     other = _class_ended_in(logits[-1], predicted, label)
     return Trajectory(
         label=label,
         other=other,
         predicted=tuple(predicted.tolist()),
         margin=tuple((logits[:, other] - logits[:, label]).tolist()),
-        confidence=tuple(posterior.max(axis=1).tolist()),
-        rejected=rejected,
-        excess=excess,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -16,24 +15,28 @@ class Trajectory:
     """One image under one attack, P points: the original first, what the attack ends in last.
 
     ``label``: the true class, ``other``: the class ended in, where that is the true one the next
-    best. ``predicted`` (P,); ``margin`` (P,): logit of ``other`` less that of ``label``, nats;
-    ``confidence`` (P,): posterior of the predicted class. Of the model, as served, ``rejected``
-    (P,) and ``excess`` (P,): S less the place from which on an image of the predicted class is
-    rejected, so rejected where above 0; a baseline has no gate, and both are empty.
+    best. ``predicted`` (P,); ``margin`` (P,): logit of ``other`` less that of ``label``, nats.
+
+    Of the model, as served, ``rejected`` (P,) and ``excess`` (P,): S less the place from which on
+    an image of the predicted class is rejected, so rejected where above 0. A baseline has no gate:
+    both are empty, and ``evidence`` (P,), empty of the model, is the log of the sum of the
+    exponentials of its logits, nats: lower = stranger (the negative energy of Liu et al., NeurIPS
+    2020).
     """
 
     label: int
     other: int
     predicted: tuple[int, ...]
     margin: tuple[float, ...]
-    confidence: tuple[float, ...]
     rejected: tuple[bool, ...] = ()
     excess: tuple[float, ...] = ()
+    evidence: tuple[float, ...] = ()
 
     @property
     def evades(self) -> bool:
         """Whether it ends as another class, and nothing rejects it."""
-        return self.predicted[-1] != self.label and not any(self.rejected[-1:])
+        turned = self.predicted[-1] != self.label
+        return turned and not (self.rejected and self.rejected[-1])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +49,7 @@ class TrajectoryCell:
 
     @property
     def has_gate(self) -> bool:
-        """Whether there is one to be let in by."""
+        """Whether these are of the model."""
         return self.source == MODEL
 
     def to_json(self) -> dict[str, Any]:
@@ -55,23 +58,23 @@ class TrajectoryCell:
         return found
 
     @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> TrajectoryCell:
-        """The inverse; raises ``ValueError`` for anything else."""
+    def from_json(cls, content: Mapping[str, Any], n_classes: int) -> TrajectoryCell:
+        """The inverse; raises ``ValueError`` for anything else, and for a class that is none."""
         try:
             ways = tuple(_parsed(one) for one in content["trajectories"])
             cell = cls(**{**content, "trajectories": ways})
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, OverflowError) as error:
             raise _another(repr(error)) from error
-        if not (isinstance(cell.source, str) and isinstance(cell.attack, str)):
-            raise _another("found no names")
+        if not (isinstance(cell.source, str) and isinstance(cell.attack, str) and ways):
+            raise _another("expected names, and at least one way")
         for one in ways:
-            _check(one, gated=cell.has_gate)
+            _check(one, n_classes, gated=cell.has_gate)
         return cell
 
 
 def _parsed(content: Mapping[str, Any]) -> Trajectory:
     numbers = {
-        name: tuple(map(_number, content[name])) for name in ("margin", "confidence", "excess")
+        name: tuple(map(_number, content[name])) for name in ("margin", "excess", "evidence")
     }
     listed = {name: tuple(content[name]) for name in ("predicted", "rejected")}
     return Trajectory(**{**content, **numbers, **listed})
@@ -87,17 +90,17 @@ def _number(value: Any) -> float:
     return float(value)
 
 
-def _check(one: Trajectory, *, gated: bool) -> None:
+def _check(one: Trajectory, n_classes: int, *, gated: bool) -> None:
     points = len(one.predicted)
-    judged = points if gated else 0
+    judged, not_judged = (points, 0) if gated else (0, points)
     classes = (one.label, one.other, *one.predicted)
     good = {
-        "classes": all(type(index) is int and index >= 0 for index in classes),
+        "classes": all(type(index) is int and 0 <= index < n_classes for index in classes),
         "verdicts": all(isinstance(flag, bool) for flag in one.rejected),
         "number of points": points >= 2
-        and len(one.margin) == len(one.confidence) == points
-        and len(one.rejected) == len(one.excess) == judged,
-        "confidence": all(0 <= p <= 1 or math.isnan(p) for p in one.confidence),
+        and len(one.margin) == points
+        and len(one.rejected) == len(one.excess) == judged
+        and len(one.evidence) == not_judged,
     }
     wrong = [name for name, fine in good.items() if not fine]
     if wrong:

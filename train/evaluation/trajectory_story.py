@@ -27,7 +27,7 @@ COLUMNS, HEIGHT, LETTERS = 3, 2.4, 16
 #: Up to here the axis of S is linear, beyond logarithmic.
 LINEAR = 1.0
 
-#: Room about a path, as a share of its width.
+#: Room about a path, as a share of its extent.
 ROOM = 0.12
 
 CAPTION = (
@@ -40,8 +40,11 @@ CAPTION = (
 )
 
 WITHOUT_GATE = (
-    "As above, but vertical: softmax of the class that it says. Right of the thin line, in the "
-    "blue half, is where an attack wants to be: the other class; the higher, the surer of it."
+    "Images that this baseline classifies rightly, from the original (large circle) to what the "
+    "attack on it ends in (diamond). Horizontal: logit of the other class less that of the true "
+    "one, nats; right of the thin line, in the blue half, the other class is ahead, which is all "
+    "that an attack wants here. Vertical: log of the sum of the exponentials of the logits, nats, "
+    "which is low for strangers (negative energy, Liu et al., NeurIPS 2020); nothing asks for it."
 )
 
 
@@ -80,7 +83,8 @@ def trajectory_blocks(found: Sequence[Followed]) -> tuple[Block, ...]:
         Text(
             text=f"The images of each way are in {', '.join(f'{one.name}.npz' for one in found)}: "
             "oodgate explain BUNDLE IMAGE --attack RUN.npz --out FOLDER draws them in the decision "
-            "plane, among the means of the classes."
+            "plane, among the means of the classes, and with the bundle's verdicts, on images that "
+            "were made against a baseline too."
         ),
     )
 
@@ -90,10 +94,10 @@ def draw_trajectories(cell: TrajectoryCell, labels: Sequence[str]) -> Figure:
     found = cell.trajectories
     figure, axes = panels(len(found), WIDTH, HEIGHT, most=COLUMNS)
     for axis, one in zip(axes, found, strict=True):
-        (_gate_axis if cell.has_gate else _confidence_axis)(axis, found)
-        _panel(axis, one, one.excess if cell.has_gate else one.confidence, labels)
+        (_gate_axis if cell.has_gate else _evidence_axis)(axis, found)
+        _panel(axis, one, one.excess if cell.has_gate else one.evidence, labels)
     figure.supxlabel("logit of the other class less that of the true one (nats)", fontsize=9)
-    heights = "S less the place of rejection" if cell.has_gate else "posterior of what it says"
+    heights = "S less the place of rejection" if cell.has_gate else "evidence for any class (nats)"
     figure.supylabel(heights, fontsize=9)
     return figure
 
@@ -106,25 +110,31 @@ def _gate_axis(axis: Axes, found: Sequence[Trajectory]) -> None:
     axis.axhline(0, color=INK, lw=1, ls="--")
 
 
-def _confidence_axis(axis: Axes, found: Sequence[Trajectory]) -> None:
-    axis.set_ylim(0, 1.05)
+def _evidence_axis(axis: Axes, found: Sequence[Trajectory]) -> None:
+    axis.set_ylim(*_with_room([y for one in found for y in one.evidence]))
 
 
 def _panel(axes: Axes, one: Trajectory, heights: Sequence[float], labels: Sequence[str]) -> None:
-    left, right = min(0.0, *one.margin), max(0.0, *one.margin)
-    room = ROOM * (right - left or 1.0)
-    axes.set_xlim(left - room, right + room)
-    bottom, top = axes.get_ylim()
+    axes.set_xlim(*_with_room([0.0, *one.margin]))
+    (_, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
     wanted = (0 if one.excess else top) - bottom
-    axes.add_patch(Rectangle((0, bottom), right + room, wanted, color=BAND, lw=0, zorder=0.5))
+    axes.add_patch(Rectangle((0, bottom), right, wanted, color=BAND, lw=0, zorder=0.5))
     axes.axvline(0, color=SOFT, lw=0.8)
     axes.plot(one.margin, heights, color=INK, lw=1.1, zorder=3)
     last = len(one.margin) - 1
     for i, point in enumerate(zip(one.margin, heights, strict=True)):
         marker, size = ("D", 7) if i == last else ("o", 4 if i else 8)
-        color = ORANGE if any(one.rejected[i : i + 1]) else GROUND
+        color = ORANGE if one.rejected and one.rejected[i] else GROUND
         axes.plot(*point, marker, color=color, mec=INK, mew=1, ms=size, zorder=4, clip_on=False)
     axes.set_title(f"{_short(labels[one.label])} → {_short(labels[one.predicted[last]])}")
+
+
+def _with_room(values: Sequence[float]) -> tuple[float, float]:
+    """Ends of an axis that holds all of them that are finite."""
+    finite = [value for value in values if math.isfinite(value)] or [0.0]
+    low, high = min(finite), max(finite)
+    room = ROOM * (high - low or 1.0)
+    return low - room, high + room
 
 
 def _picture(one: Followed) -> Picture:
@@ -134,7 +144,7 @@ def _picture(one: Followed) -> Picture:
     if cell.has_gate:
         said, heights, caption = f"{said} that is let in", "the gate's score", CAPTION
     else:
-        said, heights, caption = f"{said}, and no gate asks", "its confidence", WITHOUT_GATE
+        heights, caption = "the evidence for any class", WITHOUT_GATE
     whom = "" if cell.has_gate else f" on {cell.source}"
     return Picture(
         file=f"{one.name}.svg",
