@@ -137,17 +137,18 @@ def test_round_trip_in_single_precision(shipped: Bundle) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "kind", "beta"),
+    ("bundle", "other", "kind", "beta"),
     [
-        ("fashion-mnist-resnet", "resnet", None),
-        ("fashion-mnist-beta-0", "flow", 0.0),
-        ("fashion-mnist-beta-inf", "flow", math.inf),
+        ("fashion-mnist", "resnet", "resnet", None),
+        ("fashion-mnist", "beta-0", "flow", 0.0),
+        ("fashion-mnist", "beta-inf", "flow", math.inf),
+        ("cifar10", "resnet", "resnet", None),
     ],
 )
 @torch.no_grad()
-def test_a_baseline_classifies(name: str, kind: str, beta: float | None) -> None:
+def test_a_baseline_classifies(bundle: str, other: str, kind: str, beta: float | None) -> None:
     """With the record of its rows, without which no comparison would take it."""
-    folder = BASELINES / name
+    folder = BASELINES / f"{bundle}-{other}"
     run = read_run(folder)
     config = run_config(run)
     assert run["progress"]["finished"] is True
@@ -157,7 +158,7 @@ def test_a_baseline_classifies(name: str, kind: str, beta: float | None) -> None
     RowRecord.from_bytes((folder / ROWS_FILE).read_bytes(), run["rows"])
     load = load_baseline if kind == "resnet" else load_model
     model = load(folder / MODEL_FOLDER)
-    expected = find_bundle("fashion-mnist", SHIPPED)
+    expected = find_bundle(bundle, SHIPPED)
     assert model.class_labels == Bundle.load(expected).checkpoint.class_labels
     shape, levels = model.classifier.config.input_shape, model.classifier.config.levels
     answer = model.classifier.classify(smooth_images(shape, levels, 32))
