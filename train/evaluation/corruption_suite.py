@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+import torch
+
 from train import corruptions
 from train.corruptions.parameters import SEVERITIES
 from train.data import DataError
@@ -28,12 +30,16 @@ from train.evaluation.corruption_summary import summed_up
 from train.evaluation.corruptions import CORRUPTIONS
 from train.evaluation.measure import Held
 from train.evaluation.part import Part
+from train.evaluation.single_threads import single_threads
 from train.images import UNLABELLED
 from train.progress import Progress
 from train.storage import Storage
 
 #: Draws the noise, snow and frost of all images.
 SEED = 0
+
+#: Of the images of all cells that are measured at once.
+MOST_BYTES = 2**30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,14 +86,23 @@ class CorruptionSuite:
         there = {key: cells.parsed(_file(*key), Cell.from_json) for key in plan}
         count = len(held.known.images)
         done = count * sum(cell is not None for cell in there.values())
-        with Progress(self.name, count * len(plan), initial=done) as progress:
+        missing = [key for key, cell in there.items() if cell is None]
+        with (
+            Progress(self.name, count * len(plan), initial=done) as progress,
+            single_threads(_at_once(held)) as pool,
+        ):
+            made = pool.map(lambda key: self._made(held, storage, cells, *key), missing)
             for (name, severity), kept in there.items():
+                yield kept or next(made)
                 if kept is None:
-                    pixels = corrupted(held, storage, name, severity, self.seed)
-                    made = measure_cell(held, name, severity, pixels)
-                    cells.write(_file(name, severity), made.to_json())
                     progress.advance(count, last=f"{name} {severity}")
-                yield kept or made
+
+    def _made(self, held: Held, storage: Storage, cells: Cells, name: str, severity: int) -> Cell:
+        cell = measure_cell(
+            held, name, severity, corrupted(held, storage, name, severity, self.seed)
+        )
+        cells.write(_file(name, severity), cell.to_json())
+        return cell
 
 
 def code_sum() -> str:
@@ -95,6 +110,15 @@ def code_sum() -> str:
     folder = Path(str(corruptions.__file__)).parent
     files = [*sorted(folder.glob("*.py")), Path(str(the_fifteen.__file__))]
     return sum_of_sources(files)
+
+
+def _at_once(held: Held) -> int:
+    """Cells that are measured at once: one a thread of the CPU where that is what computes, as
+    far as memory allows, since small convolutions gain little from several threads."""
+    if held.model.checkpoint.classifier.device.type != "cpu":
+        return 1
+    pixels = max(held.known.images.pixels.nbytes, 1)
+    return max(1, min(torch.get_num_threads(), MOST_BYTES // pixels))
 
 
 def _file(name: str, severity: int) -> str:
