@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from calibration.arrays import FloatArray
 from calibration.metrics import accuracy, auroc
@@ -49,7 +50,8 @@ def held(model: Model) -> Held:
 
 
 def counted(monkeypatch: pytest.MonkeyPatch, most: int | None = None) -> list[str]:
-    """The cells that are measured from here on; stopped, as by Ctrl-C, before one more."""
+    """The cells that are measured from here on, one by one; stopped, as by Ctrl-C, before one
+    more."""
     made: list[str] = []
 
     def measured(held: Held, name: str, severity: int, pixels: UInt8Array) -> Cell:
@@ -58,6 +60,7 @@ def counted(monkeypatch: pytest.MonkeyPatch, most: int | None = None) -> list[st
         made.append(f"{name} {severity}")
         return measure_cell(held, name, severity, pixels)
 
+    monkeypatch.setattr(corruption_suite, "_at_once", lambda _: 1)
     monkeypatch.setattr(corruption_suite, "measure_cell", measured)
     return made
 
@@ -156,6 +159,33 @@ def test_going_on_measures_no_cell_twice(
     assert part.data == whole.data
     assert part.files == whole.files
     assert part.blocks == whole.blocks
+
+
+def test_several_cells_at_once_come_to_the_same(
+    held: Held, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where some are there already."""
+    record = SMALL.record(held)
+    monkeypatch.setattr(corruption_suite, "_at_once", lambda _: 1)
+    one_by_one = SMALL.measure(held, Cells.open(tmp_path / "one", record))
+    monkeypatch.setattr(corruption_suite, "_at_once", lambda _: 3)
+    together = SMALL.measure(held, Cells.open(tmp_path / "three", record))
+    cells = Cells.open(tmp_path / "three", record)
+    for name in ("fog-5", "contrast-1"):
+        (cells.folder / f"{name}.json").unlink()
+    again = SMALL.measure(held, cells)
+    for part in (together, again):
+        assert part.data == one_by_one.data
+        assert part.files == one_by_one.files
+
+
+def test_as_many_at_once_as_memory_allows(held: Held, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 16)
+    of_a_cell = 2 * held.known.images.pixels.nbytes
+    assert corruption_suite._at_once(held) == corruption_suite.AT_ONCE
+    for most, expected in ((3 * of_a_cell, 3), (of_a_cell, 1), (1, 1)):
+        monkeypatch.setattr(corruption_suite, "MOST_BYTES", most)
+        assert corruption_suite._at_once(held) == expected
 
 
 def test_the_numbers_of_a_part(held: Held, tmp_path: Path) -> None:

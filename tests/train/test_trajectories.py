@@ -24,7 +24,7 @@ from train.evaluation.attack_baselines import logits_of, rightly_classified
 from train.evaluation.attack_cell import MODEL
 from train.evaluation.attack_cells import Target, Victims
 from train.evaluation.attack_plan import ADAPTIVE, FOLLOWED, PLAIN, Attack, Budget, budget
-from train.evaluation.attack_run import AttackRun, read_attack_run
+from train.evaluation.attack_run import AttackRun, read_attack_run, write_attack_run
 from train.evaluation.attack_suite import AttackSuite, chosen
 from train.evaluation.cells import Cells
 from train.evaluation.document import Picture
@@ -244,7 +244,7 @@ def test_a_report_has_the_ways_of_baselines(held: Held, tmp_path: Path) -> None:
         assert f"{FOLLOWED[0]} on {name}: " in text
 
 
-@pytest.mark.parametrize("what", ["half a run", "another's cell"])
+@pytest.mark.parametrize("what", ["half a run", "another's run", "another's cell"])
 def test_a_damaged_way_is_refused(held: Held, tmp_path: Path, what: str) -> None:
     folder = tmp_path / "cells"
     measured(held, folder)
@@ -252,6 +252,10 @@ def test_a_damaged_way_is_refused(held: Held, tmp_path: Path, what: str) -> None
     (other,) = folder.glob("way-model-selective-PGD-linf-8-*.json")
     if what == "half a run":
         run.write_bytes(run.read_bytes()[:100])
+    elif what == "another's run":
+        whole = read_attack_run(run)
+        parts = {name: array[1:] for name, array in vars(whole).items()}
+        write_attack_run(run, AttackRun(**parts))
     else:
         run.with_suffix(".json").write_bytes(other.read_bytes())
     with pytest.raises(DataError, match="is not what an evaluation has measured: delete "):

@@ -136,10 +136,7 @@ class AttackSuite:
                 cell, images = work()
                 _write_run(run, images)
                 cells.write(file, cell.to_json())
-            try:
-                read_attack_run(run)  # a damaged one is no part of a report
-            except DataError as error:
-                raise broken(run) from error
+            _refuse_damaged(run, cell)
             yield Followed(cell=cell, run=run.read_bytes())
 
     def _ways(self, held: Held) -> Iterator[WayWork]:
@@ -181,6 +178,18 @@ def _refuse_another(
 ) -> None:
     if cell is not None and (cell.source, cell.attack) != (source, attack.name):
         raise broken(cells.folder / f"{file}.json")
+
+
+def _refuse_damaged(path: Path, cell: TrajectoryCell) -> None:
+    """A run that cannot be read, or is no run of the images of ``cell``."""
+    try:
+        run = read_attack_run(path)
+    except DataError as error:
+        raise broken(path) from error
+    ways = cell.trajectories
+    steps = {len(one.predicted) for one in ways}
+    if run.labels.tolist() != [one.label for one in ways] or steps != {run.images.shape[1]}:
+        raise broken(path)
 
 
 def _write_run(path: Path, run: AttackRun) -> None:

@@ -66,7 +66,7 @@ class Cells:
         try:
             return None if content is None else parse(content)
         except ValueError as error:
-            raise DataError(f"{self.folder}/{name}.json: {error}") from error
+            raise DataError(f"{self.folder}/{name}.json: {error}: delete it") from error
 
     def write(self, name: str, content: Mapping[str, Any]) -> None:
         """Keep a cell, in one step."""
@@ -120,10 +120,10 @@ def _other(
 
 
 def broken(path: Path) -> DataError:
-    """Of a file among the cells that holds nothing that was measured."""
+    """Of a file among the cells that holds nothing that was measured; of the record all follow."""
+    what = path.parent if path.name == RECORD_FILE else path
     return DataError(
-        f"{path} is not what an evaluation has measured: delete {path.parent}, or choose another "
-        "--out"
+        f"{path} is not what an evaluation has measured: delete {what}, or choose another --out"
     )
 
 

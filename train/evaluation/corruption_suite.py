@@ -30,7 +30,7 @@ from train.evaluation.corruption_summary import summed_up
 from train.evaluation.corruptions import CORRUPTIONS
 from train.evaluation.measure import Held
 from train.evaluation.part import Part
-from train.evaluation.single_threads import single_threads
+from train.evaluation.sharing_threads import sharing_threads
 from train.images import UNLABELLED
 from train.progress import Progress
 from train.storage import Storage
@@ -38,8 +38,8 @@ from train.storage import Storage
 #: Draws the noise, snow and frost of all images.
 SEED = 0
 
-#: Of the images of all cells that are measured at once.
-MOST_BYTES = 2**30
+#: Cells that are measured at once at most, and bytes of all their images.
+AT_ONCE, MOST_BYTES = 4, 2**30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +89,7 @@ class CorruptionSuite:
         missing = [key for key, cell in there.items() if cell is None]
         with (
             Progress(self.name, count * len(plan), initial=done) as progress,
-            single_threads(_at_once(held)) as pool,
+            sharing_threads(_at_once(held)) as pool,
         ):
             made = pool.map(lambda key: self._made(held, storage, cells, *key), missing)
             for (name, severity), kept in there.items():
@@ -113,12 +113,12 @@ def code_sum() -> str:
 
 
 def _at_once(held: Held) -> int:
-    """Cells that are measured at once: one a thread of the CPU where that is what computes, as
-    far as memory allows, since small convolutions gain little from several threads."""
+    """Cells that are measured at once: several where the CPU computes, as far as memory allows,
+    since small convolutions gain little from a second thread."""
     if held.model.checkpoint.classifier.device.type != "cpu":
         return 1
-    pixels = max(held.known.images.pixels.nbytes, 1)
-    return max(1, min(torch.get_num_threads(), MOST_BYTES // pixels))
+    of_a_cell = 2 * max(held.known.images.pixels.nbytes, 1)  # in parts, and put together
+    return max(1, min(torch.get_num_threads(), AT_ONCE, MOST_BYTES // of_a_cell))
 
 
 def _file(name: str, severity: int) -> str:

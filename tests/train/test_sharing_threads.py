@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from train.evaluation.single_threads import single_threads
+from train.evaluation.sharing_threads import sharing_threads
 
 
 @pytest.fixture(autouse=True)
@@ -20,15 +20,23 @@ def four_threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize(("count", "each"), [(1, 4), (2, 1), (3, 1)])
-def test_each_computes_alone(count: int, each: int) -> None:
-    with single_threads(count) as pool:
+def threads_of_a_new_one() -> int:
+    """What a thread that begins now has; one that has computed keeps its own number."""
+    with ThreadPoolExecutor(1) as fresh:
+        return fresh.submit(torch.get_num_threads).result()
+
+
+@pytest.mark.parametrize(("count", "each"), [(1, 4), (2, 2), (3, 1), (9, 1)])
+def test_each_has_its_part(count: int, each: int) -> None:
+    with sharing_threads(count) as pool:
         found = list(pool.map(lambda i: (i, torch.get_num_threads()), range(9)))
     assert found == [(i, each) for i in range(9)]
-    assert torch.get_num_threads() == 4
+    assert torch.get_num_threads() == threads_of_a_new_one() == 4
 
 
-def test_an_error_drops_what_has_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_drops_what_has_not_begun(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     begun: list[int] = []
     dropped = threading.Event()
     really = ThreadPoolExecutor.shutdown
@@ -39,20 +47,19 @@ def test_an_error_drops_what_has_not_begun(monkeypatch: pytest.MonkeyPatch) -> N
             dropped.set()
         really(pool, wait=wait)
 
-    def work(i: int) -> int:
+    def work(i: int) -> None:
         begun.append(i)
-        if i == 0:
-            raise ValueError("first")
         dropped.wait(timeout=60)
-        return i
 
     def left() -> None:
-        with single_threads(2) as pool:
-            next(pool.map(work, range(50)))
+        with sharing_threads(2) as pool:
+            for i in range(50):
+                pool.submit(work, i)
+            raise KeyboardInterrupt
 
     monkeypatch.setattr(ThreadPoolExecutor, "shutdown", told)
-    with pytest.raises(ValueError, match="first"):
+    with pytest.raises(KeyboardInterrupt):
         left()
-    assert dropped.is_set()
-    assert set(begun) <= {0, 1, 2}
-    assert torch.get_num_threads() == 4
+    assert set(begun) <= {0, 1}
+    assert torch.get_num_threads() == threads_of_a_new_one() == 4
+    assert "stopping: what has begun is finished first" in capsys.readouterr().err
