@@ -10,7 +10,7 @@ from calibration.calibration import Calibration
 from model.checkpoint import load_model, save_model
 from model.classifier import GenerativeClassifier
 from model.image import InputSpec, UInt8Array
-from model.scoring import Scores, score
+from model.scoring import Scores, joined, score
 from model.statistics import DEFAULT_RESOLUTION, RESOLUTION
 from service.bundle import Bundle
 from service.predictor import Predictor
@@ -73,15 +73,7 @@ def test_single_precision_is_close_to_double(
 
 
 def one_by_one(classifier: GenerativeClassifier, pixels: UInt8Array) -> Scores:
-    parts = [score(classifier, pixels[i : i + 1]) for i in range(len(pixels))]
-    return Scores(
-        logits=np.concatenate([part.logits for part in parts]),
-        log_prob=np.concatenate([part.log_prob for part in parts]),
-        statistics={
-            name: np.concatenate([part.statistics[name] for part in parts])
-            for name in parts[0].statistics
-        },
-    )
+    return joined([score(classifier, pixels[i : i + 1]) for i in range(len(pixels))])
 
 
 def assert_same_scores(found: Scores, expected: Scores) -> None:

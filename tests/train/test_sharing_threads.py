@@ -1,4 +1,4 @@
-"""Workers that compute alone: what they see, and what is left behind them."""
+"""Workers that share torch's threads: what each has, and what is left behind them."""
 
 from __future__ import annotations
 

@@ -204,7 +204,7 @@ def test_ways_of_another_kind_are_refused(change: dict[str, Any]) -> None:
             TrajectoryCell.from_json(broken, 10)
 
 
-def test_a_baseline_is_followed_by_how_sure_it_is(held: Held) -> None:
+def test_a_baseline_is_followed_by_the_evidence_of_its_logits(held: Held) -> None:
     net, victims = AttackedBaseline(small_resnet(held).classifier), chosen(held, ROWS, 0)
     right = some(victims.take(rightly_classified(net, victims)))
     assert len(set(right.labels.tolist())) > 1
